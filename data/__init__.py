@@ -1,0 +1,1 @@
+"""What travels with mediabatch as data: example manifests and media, token rules, price books, replies."""

@@ -1,0 +1,53 @@
+"""`mediabatch`: the table of commands. A command's module is imported when it is called: help is quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+COMMANDS = {
+    "run": ("jobs.run", "Have every row of a manifest analysed."),
+    "export": ("jobs.export", "The latest answers joined to the manifest's columns."),
+    "show": ("jobs.show", "One item: request, attempts, reply, and a curl line."),
+    "serve": ("jobs.serve", "The embedded endpoint as a server."),
+}
+"""name → (module with a click command of that name, what the overview says)"""
+
+
+class Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, told) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="mediabatch", prog_name="mediabatch")
+def cli() -> None:
+    """Have images, audio and video analysed by a multimodal model, in bulk, with an exact bill.
+
+    \b
+    Try it without a key:   mediabatch run data/manifests/example.csv --embedded
+    A night's run:          mediabatch run MANIFEST --base-url https://…/v1   (key: MEDIABATCH_API_KEY)
+    """
+
+
+def main() -> None:
+    # Manifests, prompts and answers are UTF-8 whatever the locale says.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr] # a TextIOWrapper
+    cli(prog_name="mediabatch")
+
+
+if __name__ == "__main__":
+    main()

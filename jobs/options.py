@@ -1,0 +1,126 @@
+"""Options that every command spells alike, and where their values come from.
+
+Command line before ``MEDIABATCH_*`` variables before the ``--config`` file before defaults.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import click
+
+from pipeline.errors import MediabatchError, UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Command = Callable[..., Any]
+
+USAGE_ERROR = 2
+
+
+class Fault(click.ClickException):
+    """A sentence on stderr and exit code 2: a person's mistake, and nothing was sent."""
+
+    exit_code = USAGE_ERROR
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"error: {self.message}", err=True)
+
+
+def plainly(command: Callable[P, R]) -> Callable[P, R]:
+    """Tell a person's mistakes as sentences; bugs surface as themselves."""
+
+    @functools.wraps(command)
+    def told(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except UsageError as error:
+            raise Fault(str(error)) from None
+        except MediabatchError as error:
+            fault = Fault(str(error))
+            fault.exit_code = 3
+            raise fault from None
+
+    return told
+
+
+def option(name: str, **settings: Any) -> Callable[[Command], Command]:
+    """An option that also reads ``MEDIABATCH_<NAME>``."""
+    variable = "MEDIABATCH_" + name.partition("/")[0].lstrip("-").replace("-", "_").upper()
+    return click.option(name, envvar=variable, show_envvar=False, **settings)
+
+
+def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    try:
+        settings = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise Fault(f"--config {path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Fault(f"--config {path}: is not TOML: {error}") from None
+    known = {option.name: option for option in ctx.command.params if isinstance(option, click.Option)}
+    values = {}
+    for key, value in settings.items():
+        name = key.replace("-", "_")
+        if name not in known or name == "config":
+            offered = ", ".join(sorted(str(name).replace("_", "-") for name in known if name != "config"))
+            raise Fault(f"--config {path}: no such setting {key!r}; `{ctx.command.name}` takes {offered}")
+        values[name] = value
+    ctx.default_map = {**(ctx.default_map or {}), **values}
+    return path
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="MEDIABATCH_CONFIG",
+    callback=_read_config,
+    is_eager=True,
+    expose_value=False,
+    help="A TOML file with settings named like these options.",
+)
+
+out_option = option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("out"),
+    show_default=True,
+    help="The store: results, costs and attempts of all runs.",
+)
+
+job_option = option(
+    "--job",
+    default="default",
+    show_default=True,
+    callback=lambda ctx, param, value: checked_name("--job", value),
+    help="The recurring work this belongs to; items of different jobs never meet.",
+)
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, envvar="MEDIABATCH_JSON", help="Print one JSON object on stdout."
+)
+
+_NAME = re.compile(r"[\w][\w.-]{0,99}")
+
+
+def checked_name(option_name: str, value: str | None) -> str | None:
+    """A job's or run's name: it becomes part of paths and reports."""
+    if value is not None and not _NAME.fullmatch(value):
+        raise Fault(
+            f"{option_name} {value!r}: letters, digits, '.', '_' and '-', at most 100, not starting with '.'"
+        )
+    return value
+
+
+def checked_timezone(ctx: click.Context, param: click.Parameter, value: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise Fault(f"--timezone {value!r}: no such zone; names are like UTC or Asia/Shanghai") from None

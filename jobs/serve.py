@@ -1,0 +1,77 @@
+"""``mediabatch serve``: the embedded endpoint as a server of its own, to rehearse a night against."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+import click
+
+from pipeline.embedded import serve_embedded
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 takes a free one."
+)
+@click.option(
+    "--api-key-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File holding the key that requests have to bear. Without it any key, or none, is accepted.",
+)
+def serve(host: str, port: int, api_key_file: Path | None) -> None:
+    """Serve the embedded endpoint: real HTTP and real media facts, but no model.
+
+    It speaks the wire format of an OpenAI-compatible gateway, opens the images, sounds and videos that it is
+    sent, measures them and counts their tokens. It fetches whatever http(s) URL it is asked about, so do not
+    offer it to people you do not know. Ctrl-C stops it.
+    """
+    api_key = None if api_key_file is None else _read_key(api_key_file)
+
+    def announce(base_url: str) -> None:
+        click.echo(f"The embedded endpoint listens at {base_url} (Ctrl-C stops it). Try it with:")
+        click.echo(f"  {_example_command(base_url, api_key_file)}")
+
+    try:
+        asyncio.run(_serve_until_stopped(host, port, api_key, announce))
+    except OSError as error:
+        raise click.UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+    except KeyboardInterrupt:
+        pass  # only where the loop takes no signal handlers: stopping is how a server ends
+
+
+async def _serve_until_stopped(
+    host: str, port: int, api_key: str | None, announce: Callable[[str], None]
+) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            loop.add_signal_handler(number, stopped.set)
+        except NotImplementedError:  # Windows: KeyboardInterrupt ends the loop instead
+            break
+    async with serve_embedded(host, port, api_key) as base_url:
+        announce(base_url)
+        await stopped.wait()
+
+
+def _read_key(path: Path) -> str:
+    key = path.read_text(encoding="utf-8").strip()
+    if not key:
+        raise click.UsageError(f"the key file {path} is empty")
+    return key
+
+
+def _example_command(base_url: str, api_key_file: Path | None) -> str:
+    """A line to paste; the manifest is the shipped one, wherever mediabatch is installed."""
+    manifest = os.path.relpath(str(files("data") / "manifests" / "example.csv"))
+    command = ["mediabatch", "run", manifest, "--base-url", base_url]
+    if api_key_file is not None:
+        return shlex.join([*command, "--api-key-file", str(api_key_file)])
+    return f"MEDIABATCH_API_KEY=any {shlex.join(command)}"

@@ -1,0 +1,165 @@
+"""What a run came to: tables for a person, one JSON object for a program, an exit code for a scheduler."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+import orjson
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.wording import amount, money
+from pipeline.plan import Plan
+from pipeline.run import Summary
+from pipeline.tally import Tally
+
+DONE, HALTED, TOO_MANY_FAILED, INTERRUPTED = 0, 3, 5, 130
+
+
+def exit_code(summary: Summary, plan: Plan) -> int:
+    """DESIGN's codes; where several apply: 130, 3, 5."""
+    if summary.state == "interrupted":
+        return INTERRUPTED
+    if summary.state == "halted":
+        return HALTED
+    tally = summary.tally
+    answered = tally.ok + tally.failed
+    return TOO_MANY_FAILED if answered and tally.failed / answered > plan.max_failed else DONE
+
+
+def as_json(summary: Summary, plan: Plan, code: int) -> str:
+    tally = summary.tally
+    elapsed_s = (summary.finished_at - summary.started_at).total_seconds()
+    return orjson.dumps(
+        {
+            "run_id": summary.run_id,
+            "job": summary.job,
+            "state": summary.state,
+            "exit_code": code,
+            "rows": tally.ended,
+            "ok": tally.ok,
+            "failed": tally.failed,
+            "skipped": 0,
+            "not_attempted": tally.not_attempted,
+            "attempts": tally.attempts,
+            "possibly_billed": tally.possibly_billed,
+            "errors": dict(tally.errors.most_common()),
+            "halts": [
+                {"endpoint": h.endpoint, "model": h.model, "error_class": h.error_class, "message": h.message}
+                for h in summary.halts
+            ],
+            "cost": {currency: amount(cost) for currency, cost in sorted(tally.cost.items())},
+            "usage": [
+                {
+                    "modality": modality,
+                    "direction": direction,
+                    "kind": kind,
+                    "tokens": line.tokens,
+                    "unpriced_tokens": line.unpriced_tokens,
+                    "cost": {currency: amount(cost) for currency, cost in sorted(line.cost.items())},
+                }
+                for (modality, direction, kind), line in sorted(tally.usage.items())
+            ],
+            "unpriced_models": dict(tally.unpriced),
+            "without_usage": tally.without_usage,
+            "started_at": summary.started_at,
+            "finished_at": summary.finished_at,
+            "elapsed_s": elapsed_s,
+            "out": str(plan.out),
+            "paths": paths(summary, plan),
+        },
+        option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z,
+    ).decode()
+
+
+def paths(summary: Summary, plan: Plan) -> dict[str, str]:
+    """The folders this run wrote, those that exist."""
+    day = f"{summary.started_at.astimezone(plan.timezone):%Y-%m-%d}"
+    folders = {
+        name: plan.out / name / f"date={day}" / f"run={summary.run_id}"
+        for name in ("results", "costs", "attempts", "rest")
+    }
+    found = {name: str(folder) for name, folder in folders.items() if folder.is_dir()}
+    return {**found, "run": str(plan.out / "runs" / summary.run_id / "run.json")}
+
+
+def show_summary(summary: Summary, plan: Plan) -> None:
+    """Tables on stdout; what is wrong comes first, what to type next comes last."""
+    # A pipe has no width to fold to: lines stay whole there.
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    tally = summary.tally
+    elapsed_s = (summary.finished_at - summary.started_at).total_seconds()
+    for halt in summary.halts:
+        which = f"model {halt.model}" if halt.model else "the run"
+        console.print(
+            Text.assemble(("halted ", "bold red"), f"({which}): {halt.error_class}: {halt.message}")
+        )
+    if tally.unpriced:
+        models = ", ".join(f"{model} ({tokens:,} tokens)" for model, tokens in tally.unpriced.most_common())
+        console.print(
+            Text.assemble(("no price known ", "bold yellow"), f"for {models}: their cost is null, not zero")
+        )
+    if tally.without_usage:
+        console.print(
+            Text.assemble(
+                ("no usage ", "bold yellow"), f"in {tally.without_usage:,} answers: their cost is unknown"
+            )
+        )
+    console.print(_outcomes(tally))
+    if tally.usage:
+        console.print(_usage(tally))
+    if tally.possibly_billed:
+        console.print(
+            f"{tally.possibly_billed:,} attempts broke off after they were sent and may have been billed; they "
+            "are listed in attempts, and not in these costs"
+        )
+    console.print(f"run {summary.run_id}, {summary.state} in {elapsed_s:,.1f} s, job {summary.job}")
+    for name, path in paths(summary, plan).items():
+        console.print(f"  {name:<9}{path}", soft_wrap=True)
+    if plan.base_url is None:
+        console.print("rehearsed with the embedded endpoint: no model was asked, and nothing was spent")
+    console.print(f"next: {_next_command(summary, plan)}", soft_wrap=True)
+
+
+def _outcomes(tally: Tally) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="outcomes", title_justify="left", title_style="bold")
+    table.add_column("outcome")
+    table.add_column("rows", justify="right")
+    table.add_column("error classes")
+    table.add_row("ok", f"{tally.ok:,}", "", style="green" if tally.ok else "")
+    classes = ", ".join(f"{name} {count:,}" for name, count in tally.errors.most_common())
+    table.add_row("failed", f"{tally.failed:,}", classes, style="red" if tally.failed else "")
+    if tally.not_attempted:
+        table.add_row("not attempted", f"{tally.not_attempted:,}", "", style="yellow")
+    table.add_section()
+    table.add_row("all", f"{tally.ended:,}", f"{tally.attempts:,} attempts")
+    return table
+
+
+def _usage(tally: Tally) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, title="tokens and cost", title_justify="left", title_style="bold")
+    table.add_column("direction")
+    table.add_column("modality")
+    table.add_column("kind")
+    table.add_column("tokens", justify="right")
+    table.add_column("cost", justify="right")
+    for (modality, direction, kind), line in sorted(
+        tally.usage.items(), key=lambda entry: (entry[0][1], entry[0][0])
+    ):
+        cost = money(line.cost) if line.cost else "unknown"
+        if line.cost and line.unpriced_tokens:
+            cost += f" + {line.unpriced_tokens:,} tokens unpriced"
+        table.add_row(direction, modality, kind, f"{line.tokens:,}", cost)
+    table.add_section()
+    tokens = sum(line.tokens for line in tally.usage.values())
+    table.add_row("all", "", "", f"{tokens:,}", money(tally.cost), style="bold")
+    return table
+
+
+def _next_command(summary: Summary, plan: Plan) -> str:
+    out = "" if str(plan.out) == "out" else f" --out {shlex.quote(str(plan.out))}"
+    job = "" if summary.job == "default" else f" --job {shlex.quote(summary.job)}"
+    return f"mediabatch export answers.csv{out}{job} --run {summary.run_id}"

@@ -1,0 +1,21 @@
+"""How amounts read to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+
+def amount(cost: Decimal) -> str:
+    """Exact, without trailing zeros, at least cents: ``0.00096075``, ``12.50``, ``0.00``."""
+    text = f"{cost:f}"
+    whole, _, fraction = text.partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"
+
+
+def money(cost: Mapping[str, Decimal]) -> str:
+    """By currency, for currencies are never added: ``USD 0.00096075``; ``nothing priced`` where none is."""
+    return (
+        ", ".join(f"{currency} {amount(value)}" for currency, value in sorted(cost.items()))
+        or "nothing priced"
+    )

@@ -1,0 +1,97 @@
+"""Request → the body of a chat completion: one user message, the text part, then the media parts.
+
+Owns the shape of the body and of each part; refuses to decide which part a medium becomes: that is what
+dialects differ in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import orjson
+
+from pipeline.records import Media, Request
+
+PartOf = Callable[[Media, str], dict[str, object]]
+
+
+def chat_body(
+    request: Request, urls: Sequence[str], part_of: PartOf, parameters: Mapping[str, object]
+) -> bytes:
+    """The body, its keys in the order of the example: model, parameters, messages, stream.
+
+    Raises:
+        ValueError: there are not as many URLs as media.
+    """
+    content: list[dict[str, object]] = []
+    # Gemini refuses an empty text part, so none is made where media speak for themselves.
+    if request.prompt or not request.media:
+        content.append({"type": "text", "text": request.prompt})
+    for media, url in zip(request.media, urls, strict=True):
+        content.append(part_of(media, url))
+    body: dict[str, object] = {"model": request.model}
+    body.update(parameters)
+    # Set last: a parameter of that name must change neither the model, the messages nor the streaming.
+    body["model"] = request.model
+    body["messages"] = [{"role": "user", "content": content}]
+    body["stream"] = False
+    return orjson.dumps(body, default=_as_json)
+
+
+def url_part(media: Media, url: str) -> dict[str, object]:
+    """The object spelling: ``{"type": "image_url", "image_url": {"url": …}}``."""
+    name = f"{media.modality}_url"
+    return {"type": name, name: {"url": url}}
+
+
+def document_part(url: str) -> dict[str, object]:
+    """A ``file`` part. Both ``filename`` and ``file_data`` have to be there: new-api drops a part with one
+    of them missing (its ``dto.Message.ParseContent``), without an error."""
+    return {"type": "file", "file": {"filename": _file_name(url), "file_data": url}}
+
+
+def input_audio_part(url: str) -> dict[str, object] | None:
+    """``{"type": "input_audio", "input_audio": {"data", "format"}}`` of a base64 ``data:`` URL, else None."""
+    header, comma, payload = url.partition(",")
+    if not comma or not header.endswith(";base64"):
+        return None
+    mime = header[len("data:") :].split(";", 1)[0].lower()
+    subtype = mime.rpartition("/")[2]
+    return {
+        "type": "input_audio",
+        "input_audio": {"data": payload, "format": _AUDIO_FORMATS.get(subtype, subtype or "wav")},
+    }
+
+
+# What the endpoints call a format, by MIME subtype; others go by their subtype (flac, ogg, aac, webm).
+_AUDIO_FORMATS = {
+    "x-wav": "wav",
+    "wave": "wav",
+    "vnd.wave": "wav",
+    "x-pn-wav": "wav",
+    "mpeg": "mp3",
+    "mpeg3": "mp3",
+    "x-mpeg": "mp3",
+    "x-mp3": "mp3",
+    "mp4": "m4a",
+    "x-m4a": "m4a",
+    "x-flac": "flac",
+    "x-aac": "aac",
+    "x-aiff": "aiff",
+}
+
+_EXTENSIONS = {"application/pdf": "pdf", "text/plain": "txt", "text/markdown": "md", "text/html": "html"}
+
+
+def _file_name(url: str) -> str:
+    if url.startswith("data:"):
+        mime = url[len("data:") :].partition(",")[0].partition(";")[0].lower()
+        return f"document.{_EXTENSIONS.get(mime, 'pdf')}"
+    path = url.partition("://")[2].partition("?")[0].partition("#")[0]
+    return path.partition("/")[2].rpartition("/")[2] or "document.pdf"
+
+
+def _as_json(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a request parameter cannot be written as JSON: {type(value).__name__}")

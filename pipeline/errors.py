@@ -1,0 +1,264 @@
+"""The exception tree. A class carries its facts and composes its own sentence; policy reads the class.
+
+    MediabatchError
+    ├── UsageError                 a person's mistake, found before anything is sent: exit 2
+    │   ├── ManifestError          the manifest as a whole cannot be read; carries path, line, column
+    │   └── StoreError             the output folder cannot be used
+    ├── StoreUnwritable            the output folder stopped taking writes: the run halts, exit 3
+    ├── RowError                   one manifest row cannot be asked: that item fails
+    └── AttemptError               what an endpoint, or the wire to it, did with one attempt
+        ├── TransientError         retried; when tries run out the item fails, or the run halts (`then_halts`)
+        │   ├── Throttled          429; the gate is held
+        │   ├── Overloaded         5xx: may have been billed
+        │   ├── TimingConflict     408, 409, 425
+        │   ├── ConnectFailed      nothing was sent
+        │   ├── ConnectionLost     broke after the request was (perhaps) written
+        │   ├── AttemptTimedOut    no whole reply in time
+        │   ├── BrokenReply        200, but no chat completion in it
+        │   ├── UpstreamFailed     200 with an error object: a few tries
+        │   ├── EmptyReply         200 without choices, or blocked: two tries
+        │   ├── MediaHostFailed    the endpoint could not fetch the media just now
+        │   ├── ChannelKeyRejected 401 of the gateway's own upstream: three tries, then halts
+        │   ├── CreditReserved     403 quota: one retry, then halts
+        │   └── NoChannel          503 model_not_found: a few tries, then halts
+        ├── TerminalError          this item fails, the run goes on
+        │   ├── BadInput           400, 422: this input
+        │   ├── ContentBlocked     moderation
+        │   ├── MediaUnreadable    the endpoint could not read the media, and will not
+        │   ├── TooLarge           413, or a reply past the cap
+        │   ├── MediaGone          a local file went away or grew during the run
+        │   ├── NotServed          404 for this input
+        │   └── Unexpected         an HTTP status nobody foresaw
+        └── HaltingError           the endpoint (for this model) answers nobody
+            ├── KeyRejected        401
+            ├── OutOfCredit        402, insufficient_quota
+            ├── AccessDenied       403: account, address or model not allowed
+            ├── WrongAddress       404 Invalid URL, a redirect: the base URL is wrong
+            ├── UnknownModel       404 model_not_found
+            └── NoGatewayPrice     500 model_price_error
+
+A bug of ours is none of these: it surfaces as itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.records import AttemptState, Reply
+
+
+class MediabatchError(Exception):
+    """Everything this library raises on purpose; ``str()`` is a sentence for a person."""
+
+    @property
+    def error_class(self) -> str:
+        """The name that stands in the store's ``error_class`` column."""
+        return type(self).__name__
+
+
+class UsageError(MediabatchError):
+    """A person's mistake, found before anything was sent."""
+
+
+class ManifestError(UsageError):
+    """The manifest as a whole cannot be read."""
+
+    def __init__(self, path: Path | str, problem: str, *, line: int | None = None, hint: str = "") -> None:
+        where = str(path) if line is None else f"{path}, line {line}"
+        super().__init__(f"{where}: {problem}" + (f" {hint}" if hint else ""))
+        self.path = str(path)
+        self.line = line
+
+
+class StoreError(UsageError):
+    """The output folder cannot be used."""
+
+
+class StoreUnwritable(MediabatchError):
+    """The output folder stopped taking writes."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"cannot write to {path}: {reason}; make room or mend it, then start again")
+
+
+class RowError(MediabatchError):
+    """One manifest row cannot be asked."""
+
+    def __init__(self, row: int, problem: str, *, column: str | None = None) -> None:
+        where = f"row {row}" if column is None else f"row {row}, column {column!r}"
+        super().__init__(f"{where}: {problem}")
+        self.row = row
+        self.column = column
+
+
+class AttemptError(MediabatchError):
+    """What an endpoint, or the wire to it, did with one attempt.
+
+    ``state`` is what is known of the bill; ``reply`` is set where the answer was parsed and carried usage.
+    """
+
+    default_state: ClassVar[AttemptState] = "not_billed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        http_status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        state: AttemptState | None = None,
+        reply: Reply | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.http_status = http_status
+        self.code = code
+        self.request_id = request_id
+        self.reply = reply
+        self.state: AttemptState = state or ("billed" if reply and reply.usage else self.default_state)
+        self.retry_after_s = retry_after_s
+
+
+class TransientError(AttemptError):
+    """Retried. ``max_tries`` caps the tries for this class; ``then_halts`` says what an exhausted one means."""
+
+    max_tries: ClassVar[int | None] = None
+    then_halts: ClassVar[bool] = False
+
+
+class Throttled(TransientError):
+    """The endpoint asked us to slow down."""
+
+
+class Overloaded(TransientError):
+    """A 5xx: overload, a bad gateway or a time-out behind it."""
+
+    default_state = "possibly_billed"
+
+
+class TimingConflict(TransientError):
+    """408, 409 or 425."""
+
+
+class ConnectFailed(TransientError):
+    """Nothing was sent: refused, name not found, or the TLS handshake failed."""
+
+
+class ConnectionLost(TransientError):
+    """The connection broke when the request may already have been written."""
+
+    default_state = "possibly_billed"
+
+
+class AttemptTimedOut(TransientError):
+    """No whole reply arrived in time."""
+
+    default_state = "possibly_billed"
+
+
+class BrokenReply(TransientError):
+    """A 200 that holds no chat completion: truncated JSON, HTML, an event stream."""
+
+    default_state = "possibly_billed"
+
+
+class UpstreamFailed(TransientError):
+    """A 200 with an ``error`` object in its body."""
+
+    default_state = "possibly_billed"
+    max_tries = 3
+
+
+class EmptyReply(TransientError):
+    """A 200 with no choices, or blocked with an empty text."""
+
+    default_state = "possibly_billed"
+    max_tries = 2
+
+
+class MediaHostFailed(TransientError):
+    """The endpoint could not fetch the media just now: time-out, DNS or 5xx of the media's host."""
+
+
+class ChannelKeyRejected(TransientError):
+    """The gateway's upstream rejected the gateway's key."""
+
+    max_tries = 3
+    then_halts = True
+
+
+class CreditReserved(TransientError):
+    """No credit, or under concurrency a reservation that did not fit."""
+
+    max_tries = 2
+    then_halts = True
+
+
+class NoChannel(TransientError):
+    """No channel of the gateway serves the model at the moment."""
+
+    max_tries = 4
+    then_halts = True
+
+
+class TerminalError(AttemptError):
+    """This item fails; the run goes on."""
+
+
+class BadInput(TerminalError):
+    """The endpoint refuses this input."""
+
+
+class ContentBlocked(TerminalError):
+    """A moderation or content rule refuses this input."""
+
+
+class MediaUnreadable(TerminalError):
+    """The endpoint cannot get or decode the media, and will not."""
+
+
+class TooLarge(TerminalError):
+    """The request or the reply is too large."""
+
+
+class MediaGone(TerminalError):
+    """A local file went away, or grew past the limit, after the manifest was read."""
+
+
+class NotServed(TerminalError):
+    """404 for this input."""
+
+
+class Unexpected(TerminalError):
+    """An HTTP status nobody foresaw."""
+
+    default_state = "possibly_billed"
+
+
+class HaltingError(AttemptError):
+    """The endpoint answers nobody, for this model at least."""
+
+
+class KeyRejected(HaltingError):
+    """The endpoint rejects the key."""
+
+
+class OutOfCredit(HaltingError):
+    """The account is empty."""
+
+
+class AccessDenied(HaltingError):
+    """The account, the address or the model is not allowed."""
+
+
+class WrongAddress(HaltingError):
+    """Nothing like a chat-completions endpoint answers at the base URL."""
+
+
+class UnknownModel(HaltingError):
+    """The endpoint does not know the model."""
+
+
+class NoGatewayPrice(HaltingError):
+    """The gateway has no price for the model."""

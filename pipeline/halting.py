@@ -1,0 +1,64 @@
+"""When an endpoint has shown that it answers nobody: the rules that halt a model, or the whole run.
+
+* No success yet with this model: a halting error halts it at once (what may be retried was retried first).
+* After a success: five different items in a row, else each is a terminal failure of its own.
+* The first twenty answers of a run all end in the same terminal class: the whole run halts; bad manifest
+  rows are no answers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from pipeline.errors import AttemptError, HaltingError, MediabatchError, TransientError
+
+HALTS_IN_A_ROW = 5
+FIRST_ANSWERS = 20
+
+
+class AllAlike(MediabatchError):
+    """The first answers of the run all failed in the same way."""
+
+    def __init__(self, error: AttemptError) -> None:
+        super().__init__(
+            f"the first {FIRST_ANSWERS} answers all failed as {error.error_class}, the last with: {error}; "
+            "something is wrong with all of them, so the run stopped before paying for more"
+        )
+        self.last = error
+
+
+class HaltRules:
+    """Counts answers and says what one more failure means."""
+
+    def __init__(self) -> None:
+        self._succeeded: set[str] = set()
+        self._in_a_row: defaultdict[str, int] = defaultdict(int)
+        self._first_class: str | None = None
+        self._answers = 0
+
+    def ok(self, model: str) -> None:
+        self._answers = FIRST_ANSWERS  # one success settles that rule for good
+        self._succeeded.add(model)
+        self._in_a_row[model] = 0
+
+    def halts_model(self, model: str, error: AttemptError) -> bool:
+        """Whether this item's last error halts the model. Call it once an item."""
+        halting = isinstance(error, HaltingError) or (isinstance(error, TransientError) and error.then_halts)
+        if not halting:
+            self._in_a_row[model] = 0
+            return False
+        self._in_a_row[model] += 1
+        return model not in self._succeeded or self._in_a_row[model] >= HALTS_IN_A_ROW
+
+    def halts_run(self, error: AttemptError) -> AllAlike | None:
+        """Whether the run's first answers were all this kind of failure. Call it once a failed item."""
+        if self._answers >= FIRST_ANSWERS:
+            return None
+        if isinstance(error, TransientError) and error.max_tries is None:
+            return None  # an outage is no verdict on the items
+        if self._first_class not in (None, error.error_class):
+            self._answers = FIRST_ANSWERS
+            return None
+        self._first_class = error.error_class
+        self._answers += 1
+        return AllAlike(error) if self._answers == FIRST_ANSWERS else None

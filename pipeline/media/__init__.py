@@ -1,0 +1,1 @@
+"""Local files and buckets → something an endpoint can read; probing sizes and durations."""

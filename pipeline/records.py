@@ -1,0 +1,172 @@
+"""The words of the design as frozen records: what an item, a request, a reply, a charge and an outcome are.
+
+Owns the shapes that travel between rooms; refuses behaviour. Nothing here knows HTTP, JSON or Parquet.
+``None`` always means unknown, never zero. Instants are UTC-aware, durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from pipeline.errors import AttemptError, MediabatchError
+
+MediaModality = Literal["image", "audio", "video", "document"]
+CountModality = Literal["text", "image", "audio", "video", "document", "image+video", "unattributed"]
+Direction = Literal["input", "output"]
+Kind = Literal["fresh", "cached", "cache_write_5m", "cache_write_1h", "reasoning"]
+Provenance = Literal["reported", "derived", "estimated"]
+Seen = Literal["yes", "no", "unknown"]
+AttemptState = Literal["submitted", "not_billed", "billed", "possibly_billed"]
+RestStatus = Literal["skipped", "not_attempted"]
+RunState = Literal["running", "done", "halted", "interrupted"]
+
+MEDIA_MODALITIES: tuple[MediaModality, ...] = ("image", "audio", "video", "document")
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """One URL with its modality.
+
+    ``url`` is ``http(s)://…``, ``data:…`` or the absolute path of a local file; ``key`` is the manifest's
+    ``media_key`` where it has one.
+    """
+
+    modality: MediaModality
+    url: str
+    key: str | None = None
+
+    @property
+    def is_local(self) -> bool:
+        return not self.url.startswith(("http://", "https://", "data:"))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked, immutable and endpoint-neutral. ``parameters`` holds only what is set."""
+
+    model: str
+    prompt: str
+    media: tuple[Media, ...]
+    parameters: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One manifest row that can be asked; ``row`` counts from 1, header not counted."""
+
+    id: str
+    row: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """One manifest row that cannot be asked: it becomes a failed outcome without an attempt."""
+
+    id: str
+    row: int
+    error: MediabatchError
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """Tokens of one modality, direction and kind, exclusive of every other count in the same reply."""
+
+    modality: CountModality
+    direction: Direction
+    kind: Kind
+    tokens: int
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a reply's usage says. ``counts`` add up to ``total_tokens``; counts of zero are left out.
+
+    ``raw`` is the usage as it came, as JSON text. ``contradiction`` says what in it cannot be true.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    counts: tuple[TokenCount, ...]
+    raw: str
+    contradiction: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, parsed. ``usage`` is None where the reply carried none."""
+
+    text: str | None
+    finish_reason: str | None
+    model: str | None
+    reply_id: str | None
+    usage: Usage | None
+    reported_cost: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one token count cost. ``cost`` is None where no price is known; the bounds differ from it only
+    where the count was allocated between modalities or kinds."""
+
+    count: TokenCount
+    price_per_mtok: Decimal | None
+    cost: Decimal | None
+    cost_low: Decimal | None
+    cost_high: Decimal | None
+    currency: str | None
+    price_source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One time a request was sent, and what is known of it afterwards."""
+
+    number: int
+    sent_at: datetime
+    done_at: datetime
+    state: AttemptState
+    endpoint: str
+    model: str
+    dialect: str
+    http_status: int | None
+    request_id: str | None
+    error: AttemptError | None
+    reply: Reply | None
+    charges: tuple[Charge, ...]
+    # What the reply is known to cost; the bounds differ from it only where tokens were allocated between
+    # modalities or kinds whose rates differ, and are None where they need a rate nobody knows.
+    cost: Decimal | None
+    cost_low: Decimal | None
+    cost_high: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an item that was asked ended. ``error`` is None exactly where it is ``ok``."""
+
+    item: Item
+    request_key: str
+    attempts: tuple[Attempt, ...]
+    error: AttemptError | None
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NotAttempted:
+    """A row the run stopped before, or was limited to exclude. What had been tried stays on the bill."""
+
+    id: str
+    row: int
+    attempts: tuple[Attempt, ...] = ()
+
+
+Ended = Outcome | BadRow | NotAttempted
+"""How a manifest row left the run: every row is exactly one of these."""

@@ -1,0 +1,192 @@
+"""Many items: bounded fan-out over one manifest, stop conditions, and the summary.
+
+Workers take items from a shared feed; a worker is busy with one item at a time, and one more starts when
+another goes to sleep in backoff, so that the slots stay full while live items stay a small multiple of them.
+A run that stops reads its manifest to the end without asking: every row ends as one outcome.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+import anyio
+import anyio.to_thread
+
+from pipeline.analyze import Endpoint, analyze
+from pipeline.errors import MediabatchError, StoreUnwritable
+from pipeline.gate import Gate
+from pipeline.recorder import Recorder
+from pipeline.records import BadRow, Ended, Item, NotAttempted, Outcome, RunState
+from pipeline.tally import Tally
+
+LIVE_PER_SLOT = 4
+"""Items sending and asleep, at most, per slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Why the run, or one model of it, was stopped by what the endpoint or the disk answered."""
+
+    endpoint: str
+    model: str | None  # None: the whole run
+    error_class: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended."""
+
+    run_id: str
+    job: str
+    state: RunState
+    started_at: datetime
+    finished_at: datetime
+    halts: tuple[Halt, ...]
+    tally: Tally
+
+
+class Feed:
+    """Rows of the manifest, read a batch ahead in a thread, handed out one by one."""
+
+    def __init__(self, batches: Iterator[list[Item | BadRow]]) -> None:
+        self._batches = batches
+        self._at_hand: Iterator[Item | BadRow] = iter(())
+        self._reading = anyio.Lock()
+        self._is_over = False
+
+    async def next(self) -> Item | BadRow | None:
+        """The next row, or None when there is none left."""
+        while True:
+            row = next(self._at_hand, None)
+            if row is not None:
+                return row
+            if self._is_over:
+                return None
+            async with self._reading:
+                if self._is_over:
+                    return None
+                row = next(self._at_hand, None)  # another worker may have read meanwhile
+                if row is not None:
+                    return row
+                batch = await anyio.to_thread.run_sync(next, self._batches, None)
+                self._is_over = batch is None
+                self._at_hand = iter(batch or ())
+
+
+class Run:
+    """One launch over one manifest, against one endpoint."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        endpoint: Endpoint,
+        recorder: Recorder,
+        *,
+        limit: int | None = None,
+    ) -> None:
+        self._feed = feed
+        self._endpoint = endpoint
+        self._recorder = recorder
+        self._limit = limit
+        self._halt: Halt | None = None
+        self._interrupted = False
+        self._workers = 0
+
+    @property
+    def gate(self) -> Gate:
+        return self._endpoint.gate
+
+    @property
+    def state(self) -> RunState:
+        if self._interrupted:
+            return "interrupted"
+        return "halted" if self.halts else "done"
+
+    @property
+    def halts(self) -> tuple[Halt, ...]:
+        endpoint = self._endpoint
+        of_models = [
+            Halt(endpoint.name, model, error.error_class, str(error))
+            for model, error in endpoint.gate.halted.items()
+        ]
+        return (*of_models, *([self._halt] if self._halt else []))
+
+    def interrupt(self) -> None:
+        """Admit nothing new; what is in flight is waited for."""
+        self._interrupted = True
+        self.gate.close()
+
+    def halt(self, reason: MediabatchError) -> None:
+        """Stop the whole run for a reason that concerns all models."""
+        if self._halt is None:
+            self._halt = Halt(self._endpoint.name, None, reason.error_class, str(reason))
+        self.gate.close()
+
+    async def execute(self) -> None:
+        """Bring every row to its outcome and record it.
+
+        A store that stops taking writes halts the run; what was recorded before stays.
+        """
+        try:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._recorder.flush_regularly)
+                    await self._work_through()
+                    tasks.cancel_scope.cancel()
+            finally:
+                # Also when a bug or a second signal ends the run: what was answered was paid for.
+                with anyio.CancelScope(shield=True):
+                    await self._recorder.close()
+        except (StoreUnwritable, BaseExceptionGroup) as error:
+            reason = only_one(error)
+            if not isinstance(reason, StoreUnwritable):
+                raise
+            self.halt(reason)
+
+    async def _work_through(self) -> None:
+        async with anyio.create_task_group() as workers:
+
+            def fill_up() -> None:
+                """One more worker for the slot of one that went to sleep."""
+                gate = self.gate
+                if self._workers < LIVE_PER_SLOT * gate.slots and self._workers - gate.asleep < gate.slots:
+                    self._workers += 1
+                    workers.start_soon(self._work)
+
+            self.gate.on_sleep = fill_up
+            for _ in range(self.gate.slots):
+                fill_up()
+
+    async def _work(self) -> None:
+        gate = self.gate
+        try:
+            # A worker too many, after sleepers woke, goes home between two items.
+            while self._workers - gate.asleep <= gate.slots:
+                row = await self._feed.next()
+                if row is None:
+                    return
+                await self._recorder.put(await self._end(row))
+        finally:
+            self._workers -= 1
+
+    async def _end(self, row: Item | BadRow) -> Ended:
+        if self._limit is not None and row.row > self._limit:
+            return NotAttempted(row.id, row.row)
+        if isinstance(row, BadRow):
+            return row
+        ended = await analyze(row, self._endpoint)
+        if isinstance(ended, Outcome) and ended.error is not None:
+            alike = self._endpoint.rules.halts_run(ended.error)
+            if alike is not None:
+                self.halt(alike)
+        return ended
+
+
+def only_one(error: BaseException) -> BaseException:
+    """The error inside a task group's group, where there is just one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,85 @@
+"""Parts of one run, written aside, flushed to the disk, then renamed: a part is whole or not there at all."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import orjson
+import polars as pl
+
+from pipeline.errors import StoreError, StoreUnwritable
+from pipeline.store.rows import Part
+
+
+class RunWriter:
+    """Writes what one run leaves in the store. Synchronous: callers bring the thread.
+
+    Parts are named by the sequence number of their first item, so that writing one again overwrites it.
+    """
+
+    def __init__(self, out: Path, run_id: str, started_at: datetime) -> None:
+        self.out = out
+        self.run_id = run_id
+        self._partition = f"date={started_at:%Y-%m-%d}/run={run_id}"
+
+    def open(self) -> None:
+        """Make the run's folder.
+
+        Raises:
+            StoreError: the output folder cannot be made or written.
+        """
+        try:
+            self.run_folder.mkdir(parents=True, exist_ok=True)
+            probe = self.run_folder / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"--out {self.out}: cannot write there ({error.strerror}); choose another folder"
+            ) from None
+
+    @property
+    def run_folder(self) -> Path:
+        return self.out / "runs" / self.run_id
+
+    def dataset_folder(self, name: str) -> Path:
+        return self.out / name / self._partition
+
+    def write_part(self, sequence: int, part: Part) -> None:
+        """Raises StoreUnwritable where the disk refuses."""
+        for name, frame in part.frames().items():
+            self._write_frame(self.dataset_folder(name) / f"part-{sequence:010d}.parquet", frame)
+
+    def write_rest(self, rest: pl.DataFrame) -> None:
+        """The run's one rest file, replaced as a whole."""
+        self._write_frame(self.dataset_folder("rest") / "rest.parquet", rest)
+
+    def write_run(self, facts: Mapping[str, object]) -> None:
+        text = orjson.dumps(facts, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+        self._write(self.run_folder / "run.json", text)
+
+    def _write_frame(self, path: Path, frame: pl.DataFrame) -> None:
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer, compression="zstd", statistics=True)
+        self._write(path, buffer.getbuffer())
+
+    def _write(self, path: Path, content: bytes | memoryview) -> None:
+        aside = path.with_name(path.name + ".aside")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # the rename itself must survive a power cut
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise StoreUnwritable(path, error.strerror or str(error)) from None

@@ -1,0 +1,1 @@
+"""The embedded endpoint, its token arithmetic and the probing of media."""
