@@ -21,13 +21,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Command = Callable[..., Any]
 
-USAGE_ERROR = 2
+USAGE_ERROR, HALTED = 2, 3
 
 
 class Fault(click.ClickException):
-    """A sentence on stderr and exit code 2: a person's mistake, and nothing was sent."""
+    """A sentence on stderr; exit code 2 where it is a person's mistake, so that nothing was sent."""
 
-    exit_code = USAGE_ERROR
+    def __init__(self, message: str, exit_code: int = USAGE_ERROR) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc] # click declares it for the class, and reads it here
 
     def show(self, file: Any = None) -> None:
         click.echo(f"error: {self.message}", err=True)
@@ -43,17 +45,15 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
         except UsageError as error:
             raise Fault(str(error)) from None
         except MediabatchError as error:
-            fault = Fault(str(error))
-            fault.exit_code = 3
-            raise fault from None
+            raise Fault(str(error), HALTED) from None
 
     return told
 
 
-def option(name: str, **settings: Any) -> Callable[[Command], Command]:
+def option(name: str, *names: str, **settings: Any) -> Callable[[Command], Command]:
     """An option that also reads ``MEDIABATCH_<NAME>``."""
     variable = "MEDIABATCH_" + name.partition("/")[0].lstrip("-").replace("-", "_").upper()
-    return click.option(name, envvar=variable, show_envvar=False, **settings)
+    return click.option(name, *names, envvar=variable, **settings)
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
@@ -103,9 +103,7 @@ job_option = option(
     help="The recurring work this belongs to; items of different jobs never meet.",
 )
 
-json_option = click.option(
-    "--json", "as_json", is_flag=True, envvar="MEDIABATCH_JSON", help="Print one JSON object on stdout."
-)
+json_option = option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 
 _NAME = re.compile(r"[\w][\w.-]{0,99}")
 

@@ -76,10 +76,10 @@ class Progress:
             elapsed_s = time.monotonic() - started
             rate = tally.ended / elapsed_s
             total = tally.rows_total
-            left = f" of {total:,}" if total is not None else ""
+            of_all = f" of {total:,}" if total is not None else ""
             eta = f", {(total - tally.ended) / rate:,.0f} s left" if total is not None and rate else ""
             click.echo(
-                f"{tally.ended:,}{left} rows: {tally.ok:,} ok, {tally.failed:,} failed; {rate:,.1f} a second, "
+                f"{tally.ended:,}{of_all} rows: {tally.ok:,} ok, {tally.failed:,} failed; {rate:,.1f}/s, "
                 f"{money(tally.cost)} spent{eta}",
                 err=True,
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -29,6 +30,7 @@ from jobs.summary import as_json as summary_json
 from jobs.summary import exit_code, show_summary
 from pipeline.dialects import DEFAULT_DIALECT, DIALECTS
 from pipeline.launch import launch
+from pipeline.manifest import Manifest
 from pipeline.plan import (
     DEFAULT_MAX_TOKENS,
     DEFAULT_MODEL,
@@ -44,7 +46,7 @@ from pipeline.tally import Tally
 from pipeline.transport import Timeouts
 
 
-class Slots(click.ParamType):
+class Slots(click.ParamType[int]):
     """A number of requests in flight, or ``auto``."""
 
     name = "N|auto"
@@ -124,7 +126,7 @@ class Slots(click.ParamType):
 @option("--progress/--no-progress", default=None, help="Default: a bar on a terminal, lines in a pipe.")
 @click.pass_context
 @plainly
-def run(ctx: click.Context, as_json: bool, progress: bool | None, **options: Any) -> None:
+def run(ctx: click.Context, /, as_json: bool, progress: bool | None, **options: Any) -> None:
     """Have every row of MANIFEST analysed, and write results and token costs to the store.
 
     MANIFEST is a CSV, TSV, Parquet, NDJSON or Arrow file, or a quoted glob of one format, with columns
@@ -146,7 +148,9 @@ async def _night(plan: Plan, secrets: Secrets, watcher: Progress) -> Summary:
         async with anyio.create_task_group() as tasks:
             at_once = anyio.CancelScope()
 
-            def on_start(run: Run, tally: Tally) -> None:
+            def on_start(run: Run, tally: Tally, manifest: Manifest) -> None:
+                for note in manifest.notes:
+                    click.echo(f"note: {note}", err=True)
                 tasks.start_soon(_heed_signals, run.interrupt, at_once)
                 tasks.start_soon(watcher.follow, tally)
 
@@ -179,7 +183,7 @@ def _plan(ctx: click.Context, options: dict[str, Any]) -> tuple[Plan, Secrets]:
     plan = Plan(
         run_id=run_id,
         job=options["job"],
-        manifest=options["manifest"],
+        manifest=os.path.abspath(options["manifest"]),
         out=options["out"],
         base_url=_base_url(ctx, options),
         dialect=options["dialect"],
@@ -238,8 +242,6 @@ def _base_url(ctx: click.Context, options: dict[str, Any]) -> str | None:
 
 
 def _api_key(file: Path | None) -> str | None:
-    import os
-
     if file is not None:
         try:
             key = file.read_text("utf-8").strip()

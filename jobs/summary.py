@@ -113,7 +113,7 @@ def show_summary(summary: Summary, plan: Plan) -> None:
         console.print(_usage(tally))
     if tally.possibly_billed:
         console.print(
-            f"{tally.possibly_billed:,} attempts broke off after they were sent and may have been billed; they "
+            f"{tally.possibly_billed:,} attempts broke off once sent and may have been billed; they "
             "are listed in attempts, and not in these costs"
         )
     console.print(f"run {summary.run_id}, {summary.state} in {elapsed_s:,.1f} s, job {summary.job}")

@@ -2,12 +2,12 @@
 
 A row's journey::
 
-    manifest → item → request → gate → dialect.render → transport → dialect.parse → token counts → cost → store
+    manifest → item → request → gate → dialect.render → transport → dialect.parse → counts → cost → store
 
 `analyze.py` tells that story for ONE item; start reading there. `run.py` tells it for many.
 
     errors.py      the exception tree, drawn in its docstring
-    records.py     frozen dataclasses of the words: item, request, reply, token count, charge, attempt, outcome
+    records.py     frozen dataclasses of the words: item, request, reply, token count, attempt, outcome
     plan.py        everything that decides what a run asks and how, without a secret
     manifest/      files → items, streamed; bad rows become failed outcomes
     media/         urls.py (signatures, identity), kinds.py (modality, MIME), delivery.py, probing.py

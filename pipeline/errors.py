@@ -121,7 +121,7 @@ class AttemptError(MediabatchError):
 
 
 class TransientError(AttemptError):
-    """Retried. ``max_tries`` caps the tries for this class; ``then_halts`` says what an exhausted one means."""
+    """Retried. ``max_tries`` caps the tries of one class; ``then_halts``: an item that used them up halts."""
 
     max_tries: ClassVar[int | None] = None
     then_halts: ClassVar[bool] = False

@@ -29,7 +29,7 @@ from pipeline.tally import Tally
 from pipeline.transport import WireSettings, open_transport
 
 
-def _unwatched(run: Run, tally: Tally) -> None:
+def _unwatched(run: Run, tally: Tally, manifest: Manifest) -> None:
     """Nobody watches."""
 
 
@@ -37,10 +37,10 @@ async def launch(
     plan: Plan,
     secrets: Secrets,
     *,
-    on_start: Callable[[Run, Tally], None] = _unwatched,
+    on_start: Callable[[Run, Tally, Manifest], None] = _unwatched,
     at_once: anyio.CancelScope | None = None,
 ) -> Summary:
-    """Run a plan to its end. ``on_start`` gets the live run and its counts.
+    """Run a plan to its end. ``on_start`` gets the live run, its counts and the manifest.
 
     Cancelling ``at_once`` drops what is in flight; what had been answered is still written.
 
@@ -61,7 +61,7 @@ async def launch(
         defaults = Defaults(model=plan.model, prompt=plan.prompt, parameters=plan.parameters)
         run = Run(Feed(manifest.read(defaults)), endpoint, recorder, limit=plan.limit)
         writer.write_run(_facts(plan, manifest, prices, run, tally))
-        on_start(run, tally)
+        on_start(run, tally, manifest)
         with at_once or anyio.CancelScope():
             await run.execute()
     summary = Summary(plan.run_id, plan.job, run.state, plan.started_at, utc_now(), run.halts, tally)
@@ -114,7 +114,7 @@ def _facts(plan: Plan, manifest: Manifest, prices: ListPrices, run: Run, tally: 
         "state": run.state if tally.ended else "running",
         "started_at": plan.started_at,
         "plan": {
-            "manifest": [str(path) for path in manifest.paths],
+            "manifest": plan.manifest,
             "manifest_digest": manifest.digest,
             "endpoint": plan.base_url or EMBEDDED,
             "dialect": plan.dialect,

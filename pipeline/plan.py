@@ -25,7 +25,7 @@ class Plan:
 
     run_id: str
     job: str
-    manifest: str
+    manifest: str  # an absolute path, or glob of one format
     out: Path
     base_url: str | None
     dialect: str

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
+from polars.selectors import by_name
 
 from pipeline.errors import ManifestError
 from pipeline.manifest.columns import READ, check_columns
 
 # Rows with inline media are megabytes each: the first slice is small, the next as large as its rows allow.
 _FIRST_SLICE_ROWS: Final = 500
-_SLICE_BYTES: Final = 8 << 20
 # polars decodes whole pages (Parquet) and record batches (IPC) around a slice: fewer, larger slices for IPC.
-_SLICE_ROWS: Final = {"Parquet": 5_000, "Arrow IPC": 20_000}
+_SLICE_ROWS: Final = {"Parquet": 5_000, "Arrow IPC": 125_000}
+_SLICE_BYTES: Final = {"Parquet": 8 << 20, "Arrow IPC": 32 << 20}
+_FRAME_ROWS: Final = 5_000
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,16 @@ class Columnar:
         try:
             source = _scan(self.path, self.format)
             total = source.select(pl.len()).collect().item()
+            if len(wanted) < len(self.columns):
+                source = source.select(wanted)
             while begin < total:
-                frame = source.select(wanted).slice(begin, rows).collect()
+                frame = _slice(source, begin, rows, wanted if self.format == "Arrow IPC" else None)
                 if not frame.height:
                     raise ManifestError(self.path, f"ends after {begin} of {total} rows; it is damaged")
                 begin += frame.height
                 row_bytes = 1 + int(frame.estimated_size()) // frame.height
-                rows = max(1, min(_SLICE_ROWS[self.format], _SLICE_BYTES // row_bytes))
-                yield frame
+                rows = max(1, min(_SLICE_ROWS[self.format], _SLICE_BYTES[self.format] // row_bytes))
+                yield from frame.iter_slices(_FRAME_ROWS)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise ManifestError(
                 self.path, f"is a damaged {self.format} file near row {begin + 1}: {error}"
@@ -85,6 +89,14 @@ def open_columnar(path: Path, file_format: str) -> Columnar:
         raise ManifestError(path, f"is a damaged {file_format} file: {error}") from error
     check_columns(path, schema.names())
     return Columnar(path, file_format, schema)
+
+
+def _slice(source: pl.LazyFrame, begin: int, rows: int, one_by_one: Sequence[str] | None) -> pl.DataFrame:
+    if one_by_one is None:
+        return source.slice(begin, rows).collect()
+    # Decoding a record batch column by column takes a quarter less memory at its peak.
+    columns = (source.select(by_name(name)).slice(begin, rows).collect() for name in one_by_one)
+    return pl.DataFrame({name: frame.to_series() for name, frame in zip(one_by_one, columns, strict=True)})
 
 
 def _scan(path: Path, file_format: str) -> pl.LazyFrame:

@@ -81,7 +81,7 @@ class Delimited:
                     f"polars finds {frame.height} records from here on, not {rows}",
                     line=block.line,
                 )
-            yield frame.rename(chosen).select(wanted)
+            yield pl.DataFrame({name: frame.get_column(ours) for ours, name in chosen.items()})
 
     def _blocks(self) -> Iterator[Block]:
         return self.body.blocks(whole_records)

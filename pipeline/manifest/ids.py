@@ -77,6 +77,7 @@ class Ids:
 
     def __init__(self, look_alikes: Callable[[], IdTable]) -> None:
         self._taken = IdTable()
+        self._repeated = IdTable()
         self._look_alikes = look_alikes
 
     @cached_property
@@ -96,9 +97,9 @@ class Ids:
 
     def numbered(self, item_id: str) -> str:
         """The first of ``id#2``, ``id#3``, … that no row has, nor will have."""
-        self._taken.add(item_id)
+        self._repeated.add(item_id)
         while True:
-            candidate = f"{item_id}#{self._taken.next_number(item_id)}"
+            candidate = f"{item_id}#{self._repeated.next_number(item_id)}"
             if candidate not in self._reserved and self._taken.add(candidate):
                 return candidate
 

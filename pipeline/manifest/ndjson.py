@@ -92,10 +92,10 @@ class Ndjson:
         for block in self._blocks():
             records = list(self._objects(block))
             yield pl.DataFrame(
-                [
-                    pl.Series(name, _as_type([record.get(name) for record in records], dtype), dtype=dtype)
+                {
+                    name: pl.Series(_as_type([record.get(name) for record in records], dtype), dtype=dtype)
                     for name, dtype in schema.items()
-                ]
+                }
             )
 
     def _blocks(self) -> Iterator[Block]:

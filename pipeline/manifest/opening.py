@@ -125,7 +125,10 @@ class Manifest:
         for source, _ in self._whole_sources():
             frames = source.frames(schema) if isinstance(source, Ndjson) else source.frames()
             for frame in frames:
-                cast = frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+                # No expressions: `pl.col` takes a name such as `^a$` or `*` for a pattern.
+                cast = pl.DataFrame(
+                    {name: frame.get_column(name).cast(dtype) for name, dtype in schema.items()}
+                )
                 numbers = pl.int_range(row + 1, row + 1 + frame.height, dtype=pl.UInt64, eager=True).alias(
                     "row"
                 )

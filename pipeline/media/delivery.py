@@ -21,9 +21,7 @@ async def deliverable_urls(media: tuple[Media, ...]) -> list[str]:
     Raises:
         MediaGone: a local file went away or grew past the limit after the manifest was read.
     """
-    return [
-        await anyio.to_thread.run_sync(_inline, one.url) if one.is_local else one.url for one in media
-    ]
+    return [await anyio.to_thread.run_sync(_inline, one.url) if one.is_local else one.url for one in media]
 
 
 def _inline(path: str) -> str:
@@ -32,5 +30,7 @@ def _inline(path: str) -> str:
     except OSError as error:
         raise MediaGone(f"{path}: cannot be read any more ({error.strerror})") from None
     if len(content) > MAX_INLINE_BYTES:
-        raise MediaGone(f"{path}: grew to {len(content)} bytes; the limit for inline media is {MAX_INLINE_BYTES}")
+        raise MediaGone(
+            f"{path}: grew to {len(content)} bytes; the limit for inline media is {MAX_INLINE_BYTES}"
+        )
     return f"data:{mime_of_path(path)};base64,{b64encode(content).decode()}"

@@ -24,11 +24,13 @@ SIGNED = {
     "cloudfront": "Policy=p&Signature=s&Key-Pair-Id=k",
     "cloudfront canned": "Expires=9&Signature=s&Key-Pair-Id=k",
     "oss v1": "OSSAccessKeyId=k&Expires=9&Signature=s&security-token=t",
-    "oss v4": "x-oss-signature-version=OSS4-HMAC-SHA256&x-oss-credential=c&x-oss-date=d&x-oss-expires=9&x-oss-signature=s",
-    "cos": "q-sign-algorithm=sha1&q-ak=k&q-sign-time=1;2&q-key-time=1;2&q-header-list=h&q-url-param-list=&q-signature=s"
-    "&x-cos-security-token=t",
+    "oss v4": "x-oss-signature-version=OSS4-HMAC-SHA256&x-oss-credential=c&x-oss-date=d"
+    "&x-oss-expires=9&x-oss-signature=s",
+    "cos": "q-sign-algorithm=sha1&q-ak=k&q-sign-time=1;2&q-key-time=1;2"
+    "&q-header-list=h&q-url-param-list=&q-signature=s&x-cos-security-token=t",
     "obs": "AccessKeyId=k&Expires=9&Signature=s",
-    "tos": "X-Tos-Algorithm=a&X-Tos-Credential=c&X-Tos-Date=d&X-Tos-Expires=9&X-Tos-SignedHeaders=host&X-Tos-Signature=s",
+    "tos": "X-Tos-Algorithm=a&X-Tos-Credential=c&X-Tos-Date=d"
+    "&X-Tos-Expires=9&X-Tos-SignedHeaders=host&X-Tos-Signature=s",
     "qiniu": "e=9&token=k:s",
 }
 

@@ -1,0 +1,47 @@
+# Two commands do everything on a fresh machine with git, make and Python 3.11+: `make demo`, `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test check bench bench-slice lock help
+
+help:
+	@echo "make demo    run the main job on the example manifest, no key needed"
+	@echo "make test    run the tests"
+	@echo "make check   lint, format and type checks"
+	@echo "make bench   measure, beside a bare aiohttp loop"
+	@echo "make lock    pin all dependencies anew"
+
+# Everything from the lock file, hashes checked; quick when nothing changed.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("mediabatch needs Python 3.11 or newer; say make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV)…"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)
+
+# One row of the example fails on purpose: a broken picture. A share of 0.1 may.
+demo: $(READY)
+	$(BIN)/mediabatch run data/manifests/example.csv --embedded --max-failed 0.1
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+bench-slice: $(READY)
+	$(BIN)/python -m benchmarks --slice
+
+lock: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --no-annotate --quiet --output-file requirements.lock

@@ -1,0 +1,167 @@
+"""`mediabatch show`: one item, with its request, every attempt, the bill and a curl line to replay it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+import polars as pl
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.options import Fault, config_option, job_option, json_option, out_option, plainly
+from jobs.wording import amount
+from pipeline.dialects import DIALECTS
+from pipeline.records import Media, Request
+from pipeline.store.history import History, history_of, similar_ids
+from pipeline.store.reader import EMBEDDED
+
+
+@click.command()
+@click.argument("item")
+@config_option
+@out_option
+@job_option
+@json_option
+@plainly
+def show(item: str, out: Path, job: str, as_json: bool) -> None:
+    """Show what is known of ITEM over all runs: the request, each attempt, the answer and its cost."""
+    history = history_of(out, job, item)
+    if history.is_empty:
+        near = similar_ids(out, job, item)
+        hint = f"; did you mean {', '.join(near)}?" if near else ""
+        raise Fault(f"--out {out}: job {job!r} has no item {item!r}{hint}")
+    if as_json:
+        click.echo(_as_json(item, job, history))
+    else:
+        _print(item, job, history)
+
+
+def _as_json(item: str, job: str, history: History) -> str:
+    outcomes = history.results.to_dicts()
+    for outcome in outcomes:
+        outcome["request"] = orjson.loads(outcome.pop("request_json") or "null")
+        outcome["curl"] = _curl(outcome["request"], _sent(outcome, history))
+    return orjson.dumps(
+        {
+            "item_id": item,
+            "job": job,
+            "outcomes": outcomes,
+            "attempts": history.attempts.to_dicts(),
+            "costs": history.costs.to_dicts(),
+            "rest": history.rest.to_dicts(),
+        },
+        option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z,
+        default=str,  # exact decimals
+    ).decode()
+
+
+def _print(item: str, job: str, history: History) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
+    console.print(Text.assemble(("item ", "bold"), item, ("  job ", "bold"), job))
+    for outcome in reversed(history.results.to_dicts()):
+        _print_outcome(console, outcome, history)
+    for row in history.rest.to_dicts():
+        console.print(f"\nrun {row['run_id']}: {row['status'].replace('_', ' ')} (row {row['row']})")
+
+
+def _print_outcome(console: Console, outcome: dict[str, Any], history: History) -> None:
+    style = "green" if outcome["status"] == "ok" else "red"
+    console.print(
+        Text.assemble(
+            f"\nrun {outcome['run_id']}, row {outcome['row']}: ",
+            (outcome["status"], style),
+            f", {outcome['finish_reason']}" if outcome["finish_reason"] else "",
+            f"  {outcome['finished_at']:%Y-%m-%d %H:%M:%S} UTC",
+        )
+    )
+    if outcome["error_class"]:
+        console.print(Text(f"{outcome['error_class']}: {outcome['error_message']}", style="red"))
+    request = orjson.loads(outcome["request_json"] or "null")
+    if request is not None:
+        parameters = ", ".join(f"{name} {value}" for name, value in request["parameters"].items())
+        console.print(f"asked {request['model']} ({parameters}) at {outcome['endpoint']}")
+        console.print(f"  prompt  {request['prompt']}")
+        for media, one in zip(request["media"], outcome["media"], strict=True):
+            console.print(f"  {media['modality']:<7} {media['url']}  (seen: {one['seen']})", soft_wrap=True)
+    attempts = history.attempts.filter(run_id=outcome["run_id"])
+    if not attempts.is_empty():
+        console.print(_attempts(attempts))
+    costs = history.costs.filter(run_id=outcome["run_id"])
+    if not costs.is_empty():
+        console.print(_costs(costs))
+    if outcome["text"]:
+        console.print(Text.assemble(("answer", "bold"), f"\n{outcome['text']}"))
+    for usage in attempts["usage_json"].drop_nulls()[-1:]:
+        console.print(f"usage {usage}", soft_wrap=True)
+    if request is not None:
+        curl = _curl(request, _sent(outcome, history)) or "never asked"
+        console.print(Text.assemble(("again ", "bold"), curl), soft_wrap=True)
+
+
+def _attempts(attempts: pl.DataFrame) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("attempt", "sent", "took", "HTTP", "bill", "error", "request id"):
+        table.add_column(name)
+    for one in attempts.to_dicts():
+        took_s = (one["done_at"] - one["sent_at"]).total_seconds()
+        table.add_row(
+            str(one["attempt"]),
+            f"{one['sent_at']:%H:%M:%S}",
+            f"{took_s:.2f} s",
+            str(one["http_status"] or "—"),
+            one["state"].replace("_", " "),
+            one["error_class"] or "",
+            one["request_id"] or "",
+        )
+    return table
+
+
+def _costs(costs: pl.DataFrame) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("attempt", "direction", "modality", "kind"):
+        table.add_column(name)
+    for name in ("tokens", "per Mtok", "cost"):
+        table.add_column(name, justify="right")
+    table.add_column("counts are")
+    for one in costs.to_dicts():
+        is_priced = one["cost"] is not None
+        table.add_row(
+            str(one["attempt"]),
+            one["direction"],
+            one["modality"],
+            one["kind"],
+            f"{one['tokens']:,}",
+            amount(one["price_per_mtok"]) if is_priced else "unknown",
+            f"{one['currency']} {amount(one['cost'])}" if is_priced else "unknown",
+            one["provenance"],
+        )
+    return table
+
+
+def _sent(outcome: dict[str, Any], history: History) -> dict[str, Any] | None:
+    """The last attempt of an outcome, or None where it was never asked."""
+    attempts = history.attempts.filter(run_id=outcome["run_id"])
+    return attempts.to_dicts()[-1] if not attempts.is_empty() else None
+
+
+def _curl(request: dict[str, Any] | None, attempt: dict[str, Any] | None) -> str | None:
+    """A line that asks the same again; what the store does not keep is named in it."""
+    if request is None or attempt is None:
+        return None
+    dialect = DIALECTS[attempt["dialect"]]
+    media = tuple(Media(one["modality"], one["url"], one["key"]) for one in request["media"])
+    urls = [f"<{one.url} as a data: URL>" if not one.url.startswith("http") else one.url for one in media]
+    body = dialect.render(Request(request["model"], request["prompt"], media, request["parameters"]), urls)
+    # A rehearsal's endpoint went with it; `mediabatch serve` listens here.
+    base_url = "http://127.0.0.1:8000/v1" if attempt["endpoint"] == EMBEDDED else attempt["endpoint"]
+    return (
+        f'curl {shlex.quote(base_url + dialect.path)} -H "Authorization: Bearer $MEDIABATCH_API_KEY" '
+        f"-H 'Content-Type: application/json' --data-raw {shlex.quote(body.decode())}"
+    )

@@ -1,0 +1,124 @@
+"""Answers joined to the manifest's own columns: one row a manifest row, in its order.
+
+The join is by item id, for which the manifest's present rows are read again: a manifest that has grown since
+is exported as it is now. It runs lazily over temporary Parquet: memory does not grow with the answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import polars as pl
+
+from pipeline.errors import StoreUnwritable
+from pipeline.manifest import Defaults, Manifest
+
+Format = Literal["csv", "ndjson", "parquet"]
+
+ANSWER_COLUMNS = (
+    "status",
+    "text",
+    "finish_reason",
+    "model",
+    "error_class",
+    "error_message",
+    "total_tokens",
+    "cost",
+    "currency",
+    "run_id",
+    "finished_at",
+)
+_ID = "__item_id"
+
+
+def export_answers(manifest: Manifest, answers: pl.LazyFrame, target: Path, form: Format) -> tuple[int, int]:
+    """Write the join to ``target``, whole or not at all; return (rows, rows answered ``ok``).
+
+    ``answers`` holds one row an item, in the columns of results. A column of ours whose name the manifest
+    uses already gets the suffix ``_answer``. Rows without an answer stay, with nulls.
+
+    Raises:
+        StoreUnwritable: the target cannot be written.
+    """
+    taken = set(manifest.columns)
+    item_id = "item_id_answer" if "item_id" in taken else "item_id"
+    ours = {name: f"{name}_answer" if name in taken else name for name in ANSWER_COLUMNS}
+    aside = target.with_name(target.name + ".aside")
+    try:
+        with TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
+            rows = _write_manifest(manifest, Path(scratch))
+            joined = (
+                _scan_manifest(manifest, Path(scratch))
+                .join(
+                    answers.select("item_id", *ANSWER_COLUMNS).rename({**ours, "item_id": _ID}),
+                    on=_ID,
+                    how="left",
+                    maintain_order="left",
+                )
+                .rename({_ID: item_id})
+            )
+            joined = joined.select(pl.exclude(item_id, *ours.values()), item_id, *ours.values())
+            if form == "parquet":
+                joined.sink_parquet(aside, compression="zstd")
+            elif form == "csv":
+                _flat(joined).sink_csv(aside)
+            else:
+                _exact(joined).sink_ndjson(aside)
+            ok = joined.filter(pl.col(ours["status"]) == "ok").select(pl.len()).collect().item()
+            aside.replace(target)
+    except OSError as error:
+        raise StoreUnwritable(target, error.strerror or str(error)) from None
+    finally:
+        aside.unlink(missing_ok=True)
+    return rows, ok
+
+
+def _write_manifest(manifest: Manifest, folder: Path) -> int:
+    """The manifest's own columns and each row's item id, as Parquet."""
+    ids = _ids(manifest)
+    rows = 0
+    for number, frame in enumerate(manifest.frames()):
+        own = frame.drop("row")
+        if "row_" in own.columns and "row" in manifest.columns:
+            own = own.rename({"row_": "row"})
+        ids_here = pl.Series(_ID, list(islice(ids, frame.height)), dtype=pl.String)
+        own.with_columns(ids_here).write_parquet(folder / f"{number:08d}.parquet")
+        rows += frame.height
+    return rows
+
+
+def _scan_manifest(manifest: Manifest, folder: Path) -> pl.LazyFrame:
+    if any(folder.iterdir()):
+        return pl.scan_parquet(folder / "*.parquet")
+    return pl.LazyFrame(schema={**dict.fromkeys(manifest.columns, pl.String()), _ID: pl.String()})
+
+
+def _ids(manifest: Manifest) -> Iterator[str]:
+    # Ids depend on a row's own cells alone, so any defaults serve.
+    for batch in manifest.read(Defaults(model="", prompt="", parameters={})):
+        for row in batch:
+            yield row.id
+
+
+def _flat(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """CSV has no lists: they become JSON text, as a manifest's cells may hold them."""
+    nested = [name for name, dtype in frame.collect_schema().items() if dtype.is_nested()]
+    as_text = [
+        pl.struct(name)
+        .struct.json_encode()
+        .str.strip_prefix(f'{{"{name}":')
+        .str.strip_suffix("}")
+        .alias(name)
+        for name in nested
+    ]
+    return frame.with_columns(as_text)
+
+
+def _exact(frame: pl.LazyFrame) -> pl.LazyFrame:
+    """JSON numbers are floats to most readers: exact decimals go out as text."""
+    exact = [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Decimal)]
+    return frame.with_columns(pl.col(exact).cast(pl.String))
