@@ -34,6 +34,13 @@ class Progress:
         else:
             await self._tell(tally)
 
+    def say(self, sentence: str) -> None:
+        """A sentence on stderr, above the bar where there is one."""
+        if self._bar is None:
+            click.echo(sentence, err=True)
+        else:
+            self._bar.console.print(sentence, highlight=False, markup=False)
+
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()

@@ -150,8 +150,8 @@ async def _night(plan: Plan, secrets: Secrets, watcher: Progress) -> Summary:
 
             def on_start(run: Run, tally: Tally, manifest: Manifest) -> None:
                 for note in manifest.notes:
-                    click.echo(f"note: {note}", err=True)
-                tasks.start_soon(_heed_signals, run.interrupt, at_once)
+                    watcher.say(f"note: {note}")
+                tasks.start_soon(_heed_signals, run.interrupt, at_once, watcher)
                 tasks.start_soon(watcher.follow, tally)
 
             summary = await launch(plan, secrets, on_start=on_start, at_once=at_once)
@@ -162,10 +162,10 @@ async def _night(plan: Plan, secrets: Secrets, watcher: Progress) -> Summary:
     return summary
 
 
-async def _heed_signals(interrupt: Callable[[], None], at_once: anyio.CancelScope) -> None:
+async def _heed_signals(interrupt: Callable[[], None], at_once: anyio.CancelScope, watcher: Progress) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for _ in signals:
-            click.echo("stopping: waiting for what is in flight; once more to stop at once", err=True)
+            watcher.say("stopping: waiting for what is in flight; once more to stop at once")
             interrupt()
             break
         async for _ in signals:

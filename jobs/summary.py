@@ -128,10 +128,11 @@ def _outcomes(tally: Tally) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="outcomes", title_justify="left", title_style="bold")
     table.add_column("outcome")
     table.add_column("rows", justify="right")
-    table.add_column("error classes")
+    table.add_column("for instance", overflow="fold")
     table.add_row("ok", f"{tally.ok:,}", "", style="green" if tally.ok else "")
-    classes = ", ".join(f"{name} {count:,}" for name, count in tally.errors.most_common())
-    table.add_row("failed", f"{tally.failed:,}", classes, style="red" if tally.failed else "")
+    for error_class, count in tally.errors.most_common():
+        item_id, sentence = tally.first_errors[error_class]
+        table.add_row(f"failed: {error_class}", f"{count:,}", Text(f"{item_id}: {sentence}"), style="red")
     if tally.not_attempted:
         table.add_row("not attempted", f"{tally.not_attempted:,}", "", style="yellow")
     table.add_section()
@@ -162,4 +163,10 @@ def _usage(tally: Tally) -> Table:
 def _next_command(summary: Summary, plan: Plan) -> str:
     out = "" if str(plan.out) == "out" else f" --out {shlex.quote(str(plan.out))}"
     job = "" if summary.job == "default" else f" --job {shlex.quote(summary.job)}"
-    return f"mediabatch export answers.csv{out}{job} --run {summary.run_id}"
+    if summary.state == "halted":
+        return "mend what halted it, then run the same command again"
+    if summary.tally.first_errors:
+        failed_id, _ = next(iter(summary.tally.first_errors.values()))
+        return f"mediabatch show {shlex.quote(failed_id)}{out}{job}"
+    run = f" --run {summary.run_id}" if plan.base_url is None else ""  # a rehearsal is exported only by name
+    return f"mediabatch export answers.csv{out}{job}{run}"

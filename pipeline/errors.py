@@ -11,7 +11,7 @@
         │   ├── Throttled          429; the gate is held
         │   ├── Overloaded         5xx: may have been billed
         │   ├── TimingConflict     408, 409, 425
-        │   ├── ConnectFailed      nothing was sent
+        │   ├── ConnectFailed      nothing was sent; all tries, then halts
         │   ├── ConnectionLost     broke after the request was (perhaps) written
         │   ├── AttemptTimedOut    no whole reply in time
         │   ├── BrokenReply        200, but no chat completion in it
@@ -142,7 +142,9 @@ class TimingConflict(TransientError):
 
 
 class ConnectFailed(TransientError):
-    """Nothing was sent: refused, name not found, or the TLS handshake failed."""
+    """Nothing was sent: refused, name not found, or the TLS handshake failed. Nobody is there to answer."""
+
+    then_halts = True
 
 
 class ConnectionLost(TransientError):

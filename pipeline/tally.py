@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from pipeline.errors import MediabatchError
 from pipeline.records import Attempt, BadRow, NotAttempted, Outcome, TokenCount
 
 UsageKey = tuple[str, str, str]
@@ -33,6 +34,7 @@ class Tally:
     attempts: int = 0
     possibly_billed: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    first_errors: dict[str, tuple[str, str]] = field(default_factory=dict)  # class → (item id, sentence)
     usage: dict[UsageKey, UsageLine] = field(default_factory=dict)
     unpriced: Counter[str] = field(default_factory=Counter)  # tokens without a price, by model
     without_usage: int = 0  # answered ok, but the endpoint told no usage
@@ -58,16 +60,17 @@ class Tally:
                 reply = ended.attempts[-1].reply
                 self.without_usage += reply is None or reply.usage is None
             else:
-                self._failed(ended.error.error_class)
+                self._failed(ended.item.id, ended.error)
         elif isinstance(ended, BadRow):
-            self._failed(ended.error.error_class)
+            self._failed(ended.id, ended.error)
         else:
             self._add_attempts(ended.attempts)
             self.not_attempted += 1
 
-    def _failed(self, error_class: str) -> None:
+    def _failed(self, item_id: str, error: MediabatchError) -> None:
         self.failed += 1
-        self.errors[error_class] += 1
+        self.errors[error.error_class] += 1
+        self.first_errors.setdefault(error.error_class, (item_id, str(error)))
 
     def _add_attempts(self, attempts: Iterable[Attempt]) -> None:
         for attempt in attempts:

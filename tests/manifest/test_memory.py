@@ -46,7 +46,7 @@ def manifest(folder: Path, rows: int, ending: str) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [".csv", ".ndjson", ".parquet", ".arrow"])
 def test_ten_times_the_rows_take_no_more_than_a_little_memory(tmp_path: Path, ending: str) -> None:
-    """The whole program allows 1.25 times; the reading alone, on top of a bare interpreter, stays under 1.3."""
+    """The whole program may take 1.25 times; the reading alone, over a bare interpreter, stays under 1.3."""
     small, large = (peak(manifest(tmp_path, rows, ending)) for rows in (10_000, 100_000))
     assert large < 1.3 * small
 

@@ -19,7 +19,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -98,11 +98,6 @@ class Play(Protocol):
 
 
 Script = Callable[[Received], Play]
-
-
-def read_nothing_of_it(play: Play) -> Callable[[int], Play]:
-    """For `on_connection`: every connection gets this before a byte is read."""
-    return lambda number: play
 
 
 @dataclass
@@ -220,8 +215,9 @@ class Server:
         play = self.on_head(received)
         if play is None:
             body = await connection.reader.readexactly(int(headers.get("content-length", "0")))
-            received = Received(method, target, headers, body, 0, connection.number)
-        self._remember(received := self._counted(received))
+            received = replace(received, body=body)
+        received = self._counted(received)
+        self._remember(received)
         try:
             await (play or self.script(received))(received, connection)
         finally:
@@ -231,14 +227,7 @@ class Server:
     def _counted(self, received: Received) -> Received:
         item = (received.model, received.text)
         self._came[item] += 1
-        return Received(
-            received.method,
-            received.target,
-            received.headers,
-            received.body,
-            self._came[item],
-            received.connection,
-        )
+        return replace(received, nth=self._came[item])
 
     def _remember(self, received: Received) -> None:
         self._at_once += 1
