@@ -104,10 +104,10 @@ def _throughput() -> Iterator[str]:
         )
     yield ""
     ceilings = "; ".join(
-        f"{one['server']}: {one['rate']:,.0f} answers/s ({one['depth']} in flight a connection)"
+        f"{one['server']}: {one['rate']:,.0f}/s with {one['depth']} in flight on each"
         for one in found["ceilings"]
     )
-    yield f"The server's own ceiling: {ceilings}."
+    yield f"The server's own ceiling, asked over raw connections: {ceilings}."
     yield ""
 
 

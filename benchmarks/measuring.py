@@ -82,9 +82,11 @@ def measure(command: Sequence[str], *, extra_env: Mapping[str, str] | None = Non
         )
         try:
             stdout, stderr = process.communicate(timeout=LONGEST_S)
-        except BaseException:
+        except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise Broken(f"{' '.join(command)}\ndid not end within {LONGEST_S:g} s") from None
             raise
         if process.returncode:
             told = "\n".join((stdout + stderr).splitlines()[-15:])

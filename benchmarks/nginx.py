@@ -32,8 +32,12 @@ http {{
 """
 
 
-def found() -> str | None:
-    """nginx's path, or None: it often lies where only root's PATH leads."""
+class NotHere(Exception):
+    """nginx is missing, or does not start."""
+
+
+def _found() -> str | None:
+    # It often lies where only root's PATH leads.
     return shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/bin")
 
 
@@ -42,11 +46,11 @@ def serving() -> Iterator[str]:
     """nginx with one worker on a free loopback port, as base URL.
 
     Raises:
-        RuntimeError: it did not start.
+        NotHere: it did not start.
     """
-    program = found()
+    program = _found()
     if program is None:
-        raise RuntimeError("nginx is not on this machine")
+        raise NotHere("nginx is not on this machine")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -71,4 +75,4 @@ def _wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.02)
-    raise RuntimeError("nginx did not start")
+    raise NotHere("nginx did not start")

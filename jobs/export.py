@@ -74,8 +74,8 @@ def _run_of(out: Path, job: str, run_id: str | None) -> dict[str, Any]:
         if facts["job"] != job:
             raise Fault(f"run {run_id} belongs to job {facts['job']}: add --job {facts['job']}")
         return facts
-    for newest in reversed(run_ids(out)):
-        facts = run_facts(out, newest)
-        if facts["job"] == job:
-            return facts
-    raise Fault(f"--out {out}: no run of job {job!r} here")
+    # Not by name: a person may have named a run.
+    runs = [facts for facts in (run_facts(out, one) for one in run_ids(out)) if facts["job"] == job]
+    if not runs:
+        raise Fault(f"--out {out}: no run of job {job!r} here")
+    return max(runs, key=lambda facts: (str(facts["started_at"]), str(facts["run_id"])))

@@ -21,7 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Command = Callable[..., Any]
 
-USAGE_ERROR, HALTED = 2, 3
+USAGE_ERROR, HALTED, INTERRUPTED = 2, 3, 130
 
 
 class Fault(click.ClickException):
@@ -42,6 +42,8 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
     def told(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise Fault("interrupted before anything was sent", INTERRUPTED) from None
         except UsageError as error:
             raise Fault(str(error)) from None
         except MediabatchError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from jobs.summary import as_json as summary_json
 from jobs.summary import exit_code, show_summary
 from pipeline.dialects import DEFAULT_DIALECT, DIALECTS
 from pipeline.launch import launch
-from pipeline.manifest import Manifest
 from pipeline.plan import (
     DEFAULT_MAX_TOKENS,
     DEFAULT_MODEL,
@@ -148,8 +147,8 @@ async def _night(plan: Plan, secrets: Secrets, watcher: Progress) -> Summary:
         async with anyio.create_task_group() as tasks:
             at_once = anyio.CancelScope()
 
-            def on_start(run: Run, tally: Tally, manifest: Manifest) -> None:
-                for note in manifest.notes:
+            def on_start(run: Run, tally: Tally, notes: Sequence[str]) -> None:
+                for note in notes:
                     watcher.say(f"note: {note}")
                 tasks.start_soon(_heed_signals, run.interrupt, at_once, watcher)
                 tasks.start_soon(watcher.follow, tally)

@@ -58,7 +58,7 @@ def _as_json(item: str, job: str, history: History) -> str:
             "rest": history.rest.to_dicts(),
         },
         option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z,
-        default=str,  # exact decimals
+        default="{:f}".format,  # exact decimals, never as 2E-7
     ).decode()
 
 
@@ -69,6 +69,9 @@ def _print(item: str, job: str, history: History) -> None:
         _print_outcome(console, outcome, history)
     for row in history.rest.to_dicts():
         console.print(f"\nrun {row['run_id']}: {row['status'].replace('_', ' ')} (row {row['row']})")
+        tried = history.attempts.filter(run_id=row["run_id"])
+        if not tried.is_empty():
+            console.print(_attempts(tried))
 
 
 def _print_outcome(console: Console, outcome: dict[str, Any], history: History) -> None:

@@ -14,11 +14,12 @@ An error of an endpoint never leaves ``analyze`` as an exception; a bug of ours 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import anyio
-from tenacity import AsyncRetrying
+import anyio.to_thread
 
 from pipeline.dialects import Dialect, media_seen
 from pipeline.errors import AttemptError, Throttled
@@ -28,6 +29,7 @@ from pipeline.keys import request_key
 from pipeline.media.delivery import deliverable_urls
 from pipeline.pricing import PriceBook, Priced, price
 from pipeline.records import Attempt, Item, NotAttempted, Outcome, Reply, Request
+from pipeline.retry import Policies
 from pipeline.transport import Transport
 
 UNPRICED = Priced((), None, None, None)
@@ -46,7 +48,7 @@ class Endpoint:
     transport: Transport
     gate: Gate
     prices: PriceBook
-    retry: AsyncRetrying
+    retry: Policies
     rules: HaltRules = field(default_factory=HaltRules)
     now: Callable[[], datetime] = utc_now
 
@@ -57,7 +59,7 @@ class Case:
 
     item: Item
     endpoint: Endpoint
-    started_s: float  # on anyio's clock
+    started_s: float  # on anyio's clock: when the first attempt was sent
     attempts: list[Attempt] = field(default_factory=list)
 
     def tries_of(self, kind: type[AttemptError]) -> int:
@@ -80,7 +82,7 @@ async def analyze(item: Item, endpoint: Endpoint) -> Outcome | NotAttempted:
         return NotAttempted(item.id, item.row, tuple(case.attempts))
     return Outcome(
         item,
-        request_key(item.request),
+        await key_of(item.request),
         tuple(case.attempts),
         error,
         media_seen(item.request, last.reply.usage if last.reply else None),
@@ -93,7 +95,7 @@ async def send_with_retry(case: Case) -> Attempt:
     Raises:
         GateClosed: the run or the model stopped before an attempt could go.
     """
-    attempt: Attempt = await case.endpoint.retry(send_once, case)
+    attempt: Attempt = await case.endpoint.retry(case.item.request.model)(send_once, case)
     return attempt
 
 
@@ -108,6 +110,8 @@ async def send_once(case: Case) -> Attempt:
     status: int | None
     async with endpoint.gate.slot(request.model):
         sent_at = endpoint.now()
+        if not case.attempts:
+            case.started_s = anyio.current_time()  # waiting for a slot, or out a hold, is no trying
         try:
             reply, request_id = await exchange(request, endpoint)
             status = 200
@@ -157,6 +161,17 @@ async def exchange(request: Request, endpoint: Endpoint) -> tuple[Reply, str | N
         error.http_status = 200
         error.request_id = request_id
         raise
+
+
+async def key_of(request: Request) -> str | None:
+    """The request key; None where a local file went away meanwhile. Files are read off the event loop."""
+    if not any(media.is_local for media in request.media):
+        return request_key(request)
+    key: str | None = None
+    # Shielded, because the answer is here already, and paid for.
+    with anyio.CancelScope(shield=True), suppress(OSError):
+        key = await anyio.to_thread.run_sync(request_key, request)
+    return key
 
 
 def charge(reply: Reply | None, request: Request, endpoint: Endpoint, at: datetime) -> Priced:

@@ -116,12 +116,19 @@ class Gate:
         """Admit nobody for so long; a hold only ever moves forward."""
         self._held_until = max(self._held_until, anyio.current_time() + seconds)
 
-    async def sleep(self, seconds: float) -> None:
-        """Back off without a slot; a closing gate ends the sleep early, and the next slot() says so."""
+    async def sleep(self, model: str, seconds: float) -> None:
+        """Back off without a slot. Raises GateClosed as soon as the gate is shut for the model."""
+        until_s = anyio.current_time() + seconds
         self.asleep += 1
         self.on_sleep()
         try:
+            self.check(model)
             await self._nap(seconds)
+            self.check(model)
+            # Woken early because another model halted: that one's trouble does not shorten this wait.
+            while (wait_s := until_s - anyio.current_time()) > 0:
+                await self._nap(wait_s)
+                self.check(model)
         finally:
             self.asleep -= 1
 

@@ -5,7 +5,7 @@ The order matters: everything a person can get wrong is found before the endpoin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -21,6 +21,7 @@ from pipeline.manifest import Defaults, Manifest, open_manifest
 from pipeline.plan import Plan, Secrets
 from pipeline.pricing import ListPrices, PriceBook
 from pipeline.recorder import Recorder
+from pipeline.records import RunState
 from pipeline.retry import retrying
 from pipeline.run import Feed, Run, Summary
 from pipeline.store.reader import EMBEDDED
@@ -29,7 +30,7 @@ from pipeline.tally import Tally
 from pipeline.transport import WireSettings, open_transport
 
 
-def _unwatched(run: Run, tally: Tally, manifest: Manifest) -> None:
+def _unwatched(run: Run, tally: Tally, notes: Sequence[str]) -> None:
     """Nobody watches."""
 
 
@@ -37,10 +38,10 @@ async def launch(
     plan: Plan,
     secrets: Secrets,
     *,
-    on_start: Callable[[Run, Tally, Manifest], None] = _unwatched,
+    on_start: Callable[[Run, Tally, Sequence[str]], None] = _unwatched,
     at_once: anyio.CancelScope | None = None,
 ) -> Summary:
-    """Run a plan to its end. ``on_start`` gets the live run, its counts and the manifest.
+    """Run a plan to its end. ``on_start`` gets the live run, its counts, and what a person should know first.
 
     Cancelling ``at_once`` drops what is in flight; what had been answered is still written.
 
@@ -54,19 +55,22 @@ async def launch(
     is_embedded = plan.base_url is None
     recorder = Recorder(writer, tally, job=plan.job, endpoint_of_bad_rows=EMBEDDED if is_embedded else None)
     prices = ListPrices()
-    await anyio.to_thread.run_sync(
-        prices.rates, plan.model, plan.started_at
-    )  # loads the list before the night
+    # Here, in a thread, because the first look loads the list.
+    rates = await anyio.to_thread.run_sync(prices.rates, plan.model, plan.started_at)
+    notes = [*manifest.notes]
+    if rates is None:
+        notes.append(f"no price is known for model {plan.model!r}: what it costs will be null, not zero")
     async with _open_endpoint(plan, secrets, prices) as endpoint:
         defaults = Defaults(model=plan.model, prompt=plan.prompt, parameters=plan.parameters)
         run = Run(Feed(manifest.read(defaults)), endpoint, recorder, limit=plan.limit)
-        writer.write_run(_facts(plan, manifest, prices, run, tally))
-        on_start(run, tally, manifest)
+        writer.write_run(_facts(plan, manifest, prices, run, tally, "running"))
+        on_start(run, tally, notes)
         with at_once or anyio.CancelScope():
             await run.execute()
     summary = Summary(plan.run_id, plan.job, run.state, plan.started_at, utc_now(), run.halts, tally)
     try:
-        writer.write_run({**_facts(plan, manifest, prices, run, tally), "finished_at": summary.finished_at})
+        facts = _facts(plan, manifest, prices, run, tally, run.state)
+        writer.write_run({**facts, "finished_at": summary.finished_at})
     except StoreUnwritable:
         if run.state != "halted":
             raise
@@ -106,12 +110,14 @@ async def _reach(
         yield Endpoint(name, dialect, transport, gate, prices, retrying(plan.retry, gate.sleep))
 
 
-def _facts(plan: Plan, manifest: Manifest, prices: ListPrices, run: Run, tally: Tally) -> dict[str, object]:
+def _facts(
+    plan: Plan, manifest: Manifest, prices: ListPrices, run: Run, tally: Tally, state: RunState
+) -> dict[str, object]:
     """What run.json says: the plan without secrets, versions, and what the run has come to."""
     return {
         "run_id": plan.run_id,
         "job": plan.job,
-        "state": run.state if tally.ended else "running",
+        "state": state,
         "started_at": plan.started_at,
         "plan": {
             "manifest": plan.manifest,

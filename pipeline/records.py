@@ -150,10 +150,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an item that was asked ended. ``error`` is None exactly where it is ``ok``."""
+    """How an item that was asked ended. ``error`` is None exactly where it is ``ok``; ``request_key`` is None
+    where a local file that it counts by went away."""
 
     item: Item
-    request_key: str
+    request_key: str | None
     attempts: tuple[Attempt, ...]
     error: AttemptError | None
     seen: tuple[Seen, ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -30,10 +31,18 @@ class RetryRules:
     max_wait_s: float = 60.0
 
 
-def retrying(rules: RetryRules, sleep: Callable[[float], Awaitable[None]]) -> AsyncRetrying:
-    """The policy, to be called as ``await policy(send_once, case)``; it returns the last attempt.
+Policies = Callable[[str], AsyncRetrying]
+"""model → its policy"""
 
-    It is shared by all items of an endpoint: state that belongs to one item lives in its case.
+_KEPT_POLICIES = 256  # a manifest may name a model of its own in every row
+
+
+def retrying(rules: RetryRules, sleep: Callable[[str, float], Awaitable[None]]) -> Policies:
+    """The policy of each model, to be called as ``await policy(model)(send_once, case)``; it returns the
+    last attempt. ``sleep`` is told for which model.
+
+    It is shared by all items of an endpoint: state that belongs to one item lives in its case. Its hooks must
+    not suspend, because tenacity keeps what it iterates over in the shared object.
     """
     backoff = wait_random_exponential(multiplier=rules.first_wait_s, max=rules.max_wait_s)
 
@@ -49,16 +58,19 @@ def retrying(rules: RetryRules, sleep: Callable[[float], Awaitable[None]]) -> As
         if error.max_tries is not None and case.tries_of(type(error)) >= error.max_tries:
             return True
         # A wait that would end past the cap is not begun.
-        waited_s = anyio.current_time() - case.started_s
-        return waited_s + (error.retry_after_s or 0.0) > rules.max_total_s
+        return anyio.current_time() - case.started_s + state.upcoming_sleep > rules.max_total_s
 
-    return AsyncRetrying(
-        retry=retry_if_result(_is_transient),
-        wait=wait,
-        stop=stop,
-        sleep=sleep,
-        retry_error_callback=_last_attempt,
-    )
+    @lru_cache(maxsize=_KEPT_POLICIES)
+    def policy(model: str) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_result(_is_transient),
+            wait=wait,
+            stop=stop,
+            sleep=partial(sleep, model),
+            retry_error_callback=_last_attempt,
+        )
+
+    return policy
 
 
 def _is_transient(attempt: Attempt) -> bool:

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from pipeline.analyze import Endpoint, analyze
-from pipeline.errors import MediabatchError, StoreUnwritable
+from pipeline.errors import ManifestError, MediabatchError, StoreUnwritable
 from pipeline.gate import Gate
 from pipeline.recorder import Recorder
 from pipeline.records import BadRow, Ended, Item, NotAttempted, Outcome, RunState
@@ -128,23 +128,21 @@ class Run:
     async def execute(self) -> None:
         """Bring every row to its outcome and record it.
 
-        A store that stops taking writes halts the run; what was recorded before stays.
+        A store that stops taking writes halts the run: what is in flight is waited for, and written if the
+        store takes it by then.
         """
         try:
-            try:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._recorder.flush_regularly)
-                    await self._work_through()
-                    tasks.cancel_scope.cancel()
-            finally:
-                # Also when a bug or a second signal ends the run: what was answered was paid for.
-                with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._recorder.flush_regularly, self.halt)
+                await self._work_through()
+                tasks.cancel_scope.cancel()
+        finally:
+            # Also when a bug or a second signal ends the run: what was answered was paid for.
+            with anyio.CancelScope(shield=True):
+                try:
                     await self._recorder.close()
-        except (StoreUnwritable, BaseExceptionGroup) as error:
-            reason = only_one(error)
-            if not isinstance(reason, StoreUnwritable):
-                raise
-            self.halt(reason)
+                except StoreUnwritable as error:
+                    self.halt(error)
 
     async def _work_through(self) -> None:
         async with anyio.create_task_group() as workers:
@@ -165,12 +163,23 @@ class Run:
         try:
             # A worker too many, after sleepers woke, goes home between two items.
             while self._workers - gate.asleep <= gate.slots:
-                row = await self._feed.next()
+                row = await self._next()
                 if row is None:
                     return
-                await self._recorder.put(await self._end(row))
+                ended = await self._end(row)
+                try:
+                    await self._recorder.put(ended)
+                except StoreUnwritable as error:
+                    self.halt(error)
         finally:
             self._workers -= 1
+
+    async def _next(self) -> Item | BadRow | None:
+        try:
+            return await self._feed.next()
+        except ManifestError as error:  # it changed while it was read: what is in flight still counts
+            self.halt(error)
+            return None
 
     async def _end(self, row: Item | BadRow) -> Ended:
         if self._limit is not None and row.row > self._limit:

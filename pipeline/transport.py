@@ -1,7 +1,7 @@
 """The wire to one endpoint: posts bodies through any httpx transport and maps foreign errors once.
 
-Owns the secrets (key and extra headers live here and nowhere else), the time-outs and the cap on a reply's
-size. Refuses to interpret answers: that is the dialect's. Whatever goes wrong on the wire leaves here as one
+Owns the secrets (key and extra headers live here and nowhere else, and are masked where an endpoint says them
+back), the time-outs and the cap on a reply's size. Refuses to interpret answers: that is the dialect's. Whatever goes wrong on the wire leaves here as one
 of our transient errors, and an attempt counts as *not billed* only where the cause proves that connecting
 failed: the types of the libraries beneath do not tell (a reset after the whole body was read comes as
 ``ConnectError``, a read time-out as ``ConnectTimeout``).
@@ -9,6 +9,8 @@ failed: the types of the libraries beneath do not tell (a reset after the whole 
 
 from __future__ import annotations
 
+import html
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
+from urllib.parse import quote
 
 import httpx
 from pyreqwest.client import ClientBuilder
@@ -33,6 +36,8 @@ from pipeline.errors import (
 )
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
+MASK = b"***"
+SHORTEST_SECRET = 8  # characters; anything shorter also stands in texts by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Transport:
         self._host = self._url.netloc.decode()
         self._headers = httpx.Headers({"Content-Type": "application/json", **settings.headers})
         self._max_reply_bytes = settings.max_reply_bytes
+        self._in_errors, self._in_answers = _echoes(settings.headers)
         self._wire = wire
 
     async def __aenter__(self) -> Self:
@@ -97,7 +103,17 @@ class Transport:
                 await response.aclose()
         except (httpx.HTTPError, PyreqwestError) as error:
             raise wire_error(error, self._host) from None
-        return Answer(response.status_code, response.headers, received)
+        return self._without_echoes(response, received)
+
+    def _without_echoes(self, response: httpx.Response, body: bytes) -> Answer:
+        """Careless endpoints say the key and the headers back, and what they say is stored and shown."""
+        status, headers = response.status_code, response.headers
+        # A real answer keeps its words: a header such as `X-Title` may well stand in one.
+        is_answer = status == 200 and b'"choices"' in body
+        body = _masked(body, self._in_answers if is_answer else self._in_errors)
+        if any(echo in value for _, value in headers.raw for echo in self._in_errors):
+            headers = httpx.Headers([(name, _masked(value, self._in_errors)) for name, value in headers.raw])
+        return Answer(status, headers, body)
 
     async def _read(self, response: httpx.Response) -> bytes:
         chunks = []
@@ -135,13 +151,52 @@ async def open_transport(settings: WireSettings) -> AsyncIterator[Transport]:
         .user_agent("mediabatch")
     )
     if settings.ca_file is not None:
-        try:
-            pem = settings.ca_file.read_bytes()
-            builder = builder.add_root_certificate_pem(pem)
-        except (OSError, PyreqwestError, ValueError) as error:
-            raise UsageError(f"{settings.ca_file}: cannot be read as a PEM certificate ({error})") from None
+        builder = _trust(builder, settings.ca_file)
     async with Transport(settings, HttpxTransport(builder.build())) as transport:
         yield transport
+
+
+def _trust(builder: ClientBuilder, ca_file: Path) -> ClientBuilder:
+    """Raises UsageError where the file holds no certificate."""
+    try:
+        pem = ca_file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"--ca-file {ca_file}: cannot be read ({error.strerror})") from None
+    try:
+        # Only building tells a certificate from nonsense, and nothing tells that there is none at all.
+        if b"-----BEGIN CERTIFICATE-----" not in pem:
+            raise UsageError(f"--ca-file {ca_file}: holds no certificate in PEM form")
+        ClientBuilder().add_root_certificate_pem(pem).build()
+        return builder.add_root_certificate_pem(pem)
+    except (PyreqwestError, ValueError):
+        raise UsageError(f"--ca-file {ca_file}: holds a certificate that cannot be read") from None
+
+
+def _echoes(headers: Mapping[str, str]) -> tuple[list[bytes], list[bytes]]:
+    """What is masked in error answers, and in good ones: there the key alone, and no short one, such as the
+    `any` of a rehearsal, which is also a word."""
+    in_errors, in_answers = set[bytes](), set[bytes]()
+    for name, value in headers.items():
+        secret = value.removeprefix("Bearer ")
+        if len(secret) >= SHORTEST_SECRET:
+            in_errors |= _spellings(secret)
+            if name.lower() == "authorization":
+                in_answers |= _spellings(secret)
+    return sorted(in_errors, key=len, reverse=True), sorted(in_answers, key=len, reverse=True)
+
+
+def _spellings(secret: str) -> set[bytes]:
+    """As it is, and as JSON (of Go and PHP too), HTML and URLs write it."""
+    in_json = json.dumps(secret)[1:-1]
+    in_go = "".join(f"\\u{ord(char):04x}" if char in "<>&" else char for char in in_json)
+    texts = {secret, in_json, in_go, in_json.replace("/", r"\/"), html.escape(secret), quote(secret, safe="")}
+    return {text.encode() for text in texts}
+
+
+def _masked(value: bytes, echoes: list[bytes]) -> bytes:
+    for echo in echoes:
+        value = value.replace(echo, MASK)
+    return value
 
 
 def wire_error(error: Exception, host: str) -> TransientError:

@@ -81,7 +81,8 @@ def _error(
     sentence = f"{verdict.happened} ({', '.join(filter(None, (str(status), plain(complaint.code, 80))))})"
     if verdict.advice:
         sentence += f": {verdict.advice}"
-    said = plain(complaint.message)
+    # The id is filed in a column of its own, and ids make equal messages differ.
+    said = plain(_REQUEST_ID.sub("", complaint.message))
     if said:
         sentence += f"; it says: {said}"
     return verdict.error(
@@ -273,6 +274,7 @@ def _word(value: object) -> str:
     return f"{value:g}" if type(value) is float else ""
 
 
+_REQUEST_ID = re.compile(r"\s*\(request id: \w*\)\s*$")
 _TITLE = re.compile(r"<title[^>]*>([^<]{1,300})", re.IGNORECASE)
 
 

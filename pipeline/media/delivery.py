@@ -21,10 +21,11 @@ async def deliverable_urls(media: tuple[Media, ...]) -> list[str]:
     Raises:
         MediaGone: a local file went away or grew past the limit after the manifest was read.
     """
-    return [await anyio.to_thread.run_sync(_inline, one.url) if one.is_local else one.url for one in media]
+    return [await anyio.to_thread.run_sync(_inline, one) if one.is_local else one.url for one in media]
 
 
-def _inline(path: str) -> str:
+def _inline(media: Media) -> str:
+    path = media.url
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -33,4 +34,4 @@ def _inline(path: str) -> str:
         raise MediaGone(
             f"{path}: grew to {len(content)} bytes; the limit for inline media is {MAX_INLINE_BYTES}"
         )
-    return f"data:{mime_of_path(path)};base64,{b64encode(content).decode()}"
+    return f"data:{mime_of_path(path, media.modality)};base64,{b64encode(content).decode()}"

@@ -45,8 +45,8 @@ def export_answers(manifest: Manifest, answers: pl.LazyFrame, target: Path, form
         StoreUnwritable: the target cannot be written.
     """
     taken = set(manifest.columns)
-    item_id = "item_id_answer" if "item_id" in taken else "item_id"
-    ours = {name: f"{name}_answer" if name in taken else name for name in ANSWER_COLUMNS}
+    item_id, *others = (_free_name(name, taken) for name in ("item_id", *ANSWER_COLUMNS))
+    ours = dict(zip(ANSWER_COLUMNS, others, strict=True))
     aside = target.with_name(target.name + ".aside")
     try:
         with TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
@@ -75,6 +75,12 @@ def export_answers(manifest: Manifest, answers: pl.LazyFrame, target: Path, form
     finally:
         aside.unlink(missing_ok=True)
     return rows, ok
+
+
+def _free_name(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_answer"
+    return name
 
 
 def _write_manifest(manifest: Manifest, folder: Path) -> int:

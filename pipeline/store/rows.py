@@ -40,6 +40,12 @@ class Part:
             self.rest.append((self.run_id, self.job, ended.id, ended.row, "not_attempted", None))
             self._add_attempts(ended.id, ended.attempts)
 
+    def append(self, later: Part) -> None:
+        self.results += later.results
+        self.costs += later.costs
+        self.attempts += later.attempts
+        self.rest += later.rest
+
     def frames(self) -> dict[str, pl.DataFrame]:
         """The datasets that have rows, in the order in which they are written: results come last, so
         that whoever sees an answer sees its bill."""

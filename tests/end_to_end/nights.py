@@ -17,7 +17,9 @@ from zoneinfo import ZoneInfo
 
 import anyio
 import polars as pl
+from click.testing import CliRunner
 
+from jobs.__main__ import cli
 from jobs.summary import exit_code
 from pipeline.launch import launch
 from pipeline.plan import DEFAULT_MODEL, Plan, Secrets, new_run_id
@@ -27,7 +29,7 @@ from pipeline.store.schemas import SCHEMAS
 
 KEY = "sk-night-Zq81LmT0vKx94"
 COMMAND = [sys.executable, "-m", "jobs"]
-QUICK_RETRIES = RetryRules(first_wait_s=0.01, max_wait_s=0.02)
+QUICK_RETRIES = RetryRules(first_wait_s=0.001, max_wait_s=0.005)
 
 
 def write_manifest(path: Path, rows: Sequence[str | Mapping[str, str]]) -> Path:
@@ -172,3 +174,13 @@ def run_command(
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def invoke(*arguments: str | Path, **env: str | None) -> Finished:
+    """The same in this process, which is quicker; ``env`` on top of its environment, None takes out."""
+    result = CliRunner().invoke(
+        cli, [str(argument) for argument in arguments], env={"MEDIABATCH_API_KEY": KEY, **env}
+    )
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Finished(result.exit_code, result.stdout, result.stderr)

@@ -129,5 +129,3 @@ def test_nothing_but_the_endpoint_is_contacted(store: Store, server: Server):
     """Media hosts are left alone, and there is no preflight: one row, one request."""
     targets = [(received.method, received.target) for received in server.received]
     assert targets == [("POST", "/v1/chat/completions")]
-
-

@@ -12,15 +12,18 @@ import pytest
 from pipeline.manifest.ids import IdTable
 
 PEAK = """
-import resource, sys
+import sys
 from pipeline.manifest import Defaults, open_manifest
 manifest = open_manifest(sys.argv[1])
 assert sum(len(batch) for batch in manifest.read(Defaults("m", "p", {}))) == manifest.rows_total
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+# Not getrusage's ru_maxrss: a child begins with its parent's.
+(peak,) = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]
+print(peak)
 """
 
 
 def peak(path: Path) -> int:
+    """In kB."""
     run = subprocess.run([sys.executable, "-c", PEAK, str(path)], capture_output=True, text=True, check=True)
     return int(run.stdout)
 
@@ -44,11 +47,12 @@ def manifest(folder: Path, rows: int, ending: str) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the kernel tells no peak of memory")
 @pytest.mark.parametrize("ending", [".csv", ".ndjson", ".parquet", ".arrow"])
 def test_ten_times_the_rows_take_no_more_than_a_little_memory(tmp_path: Path, ending: str) -> None:
-    """The whole program may take 1.25 times; the reading alone, over a bare interpreter, stays under 1.3."""
+    """In kB. The largest piece read at once is a record batch of Arrow IPC: 26 MB measured; Parquet: 20."""
     small, large = (peak(manifest(tmp_path, rows, ending)) for rows in (10_000, 100_000))
-    assert large < 1.3 * small
+    assert large - small < 36_000
 
 
 def test_ids_are_told_apart_while_the_table_grows() -> None:

@@ -1,0 +1,212 @@
+"""A wire that answers by script and a clock that jumps: whole nights without a socket and without sleeping."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import anyio
+import httpx
+import orjson
+from trio.testing import MockClock
+
+from pipeline.analyze import Endpoint
+from pipeline.dialects import DIALECTS, Dialect
+from pipeline.errors import StoreUnwritable
+from pipeline.gate import Gate
+from pipeline.pricing import Rates, UnitPrice
+from pipeline.records import BadRow, Ended, Item, Outcome, Request
+from pipeline.retry import RetryRules, retrying
+from pipeline.tally import Tally
+from pipeline.transport import Transport, WireSettings
+
+START = datetime(2026, 3, 5, 22, 0, tzinfo=UTC)
+
+
+def on_virtual_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Run an async test under trio, on a clock that jumps whenever everybody waits."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        clock = MockClock(autojump_threshold=0)
+        anyio.run(functools.partial(test, *args, **kwargs), backend="trio", backend_options={"clock": clock})
+
+    return run
+
+
+def virtual_now() -> datetime:
+    return START + timedelta(seconds=anyio.current_time())
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request as the wire saw it. ``nth`` counts the requests with this prompt, from 1."""
+
+    prompt: str
+    model: str
+    nth: int
+    at_s: float
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Script = Callable[[Asked], Awaitable[httpx.Response]]
+
+
+class ScriptedWire(httpx.AsyncBaseTransport):
+    """Answers each request by its script, and remembers what it was asked."""
+
+    def __init__(self, script: Script) -> None:
+        self.asked: list[Asked] = []
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self._script = script
+        self._times: Counter[str] = Counter()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        body = orjson.loads(request.content)
+        prompt = body["messages"][0]["content"][0]["text"]
+        self._times[prompt] += 1
+        asked = Asked(
+            prompt,
+            body["model"],
+            self._times[prompt],
+            anyio.current_time(),
+            dict(request.headers),
+            request.content,
+        )
+        self.asked.append(asked)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            return await self._script(asked)
+        finally:
+            self.in_flight -= 1
+
+    def times_of(self, prompt: str) -> list[float]:
+        return [asked.at_s for asked in self.asked if asked.prompt == prompt]
+
+
+def answer(text: str = "yes", *, tokens: tuple[int, int] = (10, 5), **more: Any) -> httpx.Response:
+    """A 200 with ``tokens`` (prompt, completion), all of them text."""
+    prompt, completion = tokens
+    body = {
+        "id": "c-1",
+        "model": "a-model",
+        "choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+        "usage": {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "prompt_tokens_details": {"text_tokens": prompt},
+        },
+        **more,
+    }
+    return httpx.Response(200, json=body)
+
+
+def refusal(status: int, code: object = "", **headers: str) -> httpx.Response:
+    error = {"message": "no", "type": "x", "param": None, "code": code}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, json={"error": error}, headers=named)
+
+
+def in_turn(*answers: Callable[[], httpx.Response]) -> Script:
+    """The nth answer to the nth request with a prompt; the last one for ever. None of them takes time."""
+
+    async def script(asked: Asked) -> httpx.Response:
+        return answers[min(asked.nth, len(answers)) - 1]()
+
+    return script
+
+
+class FlatPrices:
+    """USD 1 a million text tokens in, USD 2 out, for the models it knows."""
+
+    def __init__(self, *models: str) -> None:
+        self._models = models or ("a-model", "b-model")
+
+    def rates(self, model: str, at: datetime) -> Rates | None:
+        if model not in self._models:
+            return None
+        sheet = {
+            ("text", "input", "fresh"): UnitPrice.of(Decimal(1)),
+            ("text", "output", "fresh"): UnitPrice.of(Decimal(2)),
+        }
+        return Rates("USD", "flat", sheet)  # type: ignore[arg-type]
+
+
+def endpoint(
+    wire: ScriptedWire,
+    *,
+    slots: int = 4,
+    retry: RetryRules = RetryRules(),  # noqa: B008 # frozen
+    dialect: Dialect = DIALECTS["newapi"],
+    prices: Any = None,
+) -> Endpoint:
+    gate = Gate(slots)
+    settings = WireSettings("http://endpoint.example/v1/chat/completions", {})
+    return Endpoint(
+        "http://endpoint.example/v1",
+        dialect,
+        Transport(settings, wire),
+        gate,
+        prices or FlatPrices(),
+        retrying(retry, gate.sleep),
+        now=virtual_now,
+    )
+
+
+def item(name: str, row: int = 1, model: str = "a-model") -> Item:
+    """An item without media, known by its prompt."""
+    return Item(name, row, Request(model, name, (), {"max_tokens": 9}))
+
+
+def items(count: int, model: str = "a-model") -> list[Item]:
+    return [item(f"i{row}", row, model) for row in range(1, count + 1)]
+
+
+class RowsAtHand:
+    """A feed without a thread, so that virtual time stands still while it is read."""
+
+    def __init__(self, rows: Iterable[Item | BadRow]) -> None:
+        self._rows = iter(rows)
+        self.handed_out = 0
+
+    async def next(self) -> Item | BadRow | None:
+        row = next(self._rows, None)
+        self.handed_out += row is not None
+        return row
+
+
+class Gathered:
+    """A recorder that keeps everything in a list."""
+
+    def __init__(self) -> None:
+        self.ended: list[Ended] = []
+        self.tally = Tally()
+        self.is_closed = False
+
+    async def put(self, ended: Ended) -> None:
+        self.ended.append(ended)
+        self.tally.add(ended)
+
+    async def flush_regularly(self, report: Callable[[StoreUnwritable], None]) -> None:
+        await anyio.sleep_forever()
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+    @property
+    def ids(self) -> list[str]:
+        return [ended.item.id if isinstance(ended, Outcome) else ended.id for ended in self.ended]
+
+
+def gaps(times: list[float]) -> list[float]:
+    return [later - sooner for sooner, later in itertools.pairwise(times)]

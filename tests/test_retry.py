@@ -1,0 +1,189 @@
+"""Which attempts are followed by another, after how long, and how often; on a clock that jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import httpx
+import pytest
+
+from pipeline.analyze import analyze
+from pipeline.records import Attempt
+from pipeline.retry import RetryRules
+from tests.rehearsing import (
+    Script,
+    ScriptedWire,
+    answer,
+    endpoint,
+    gaps,
+    in_turn,
+    item,
+    on_virtual_time,
+    refusal,
+)
+
+
+def overloaded(**headers: str) -> httpx.Response:
+    return refusal(503, **headers)
+
+
+def no_choices() -> httpx.Response:
+    return answer(choices=[])
+
+
+def upstream_failed() -> httpx.Response:
+    return httpx.Response(200, json={"error": {"message": "no", "code": "upstream_error"}})
+
+
+PATIENT = RetryRules(max_attempts=50, max_total_s=1e9)
+
+CAPPED = {
+    "UpstreamFailed": (upstream_failed, 3),
+    "EmptyReply": (no_choices, 2),
+    "ChannelKeyRejected": (lambda: refusal(401, "invalid_upstream_key"), 3),
+    "CreditReserved": (lambda: refusal(403, "insufficient_user_quota"), 2),
+    "NoChannel": (lambda: refusal(503, "model_not_found"), 4),
+}
+UNCAPPED = {
+    "Throttled": lambda: refusal(429),
+    "Overloaded": overloaded,
+    "TimingConflict": lambda: refusal(409),
+    "BrokenReply": lambda: httpx.Response(200, content=b'{"id": "c-1", "choi'),
+}
+FINAL = {
+    "BadInput": lambda: refusal(400, "prompt_invalid"),
+    "ContentBlocked": lambda: refusal(403, "content_policy_violation"),
+    "TooLarge": lambda: refusal(413),
+    "KeyRejected": lambda: refusal(401),
+    "OutOfCredit": lambda: refusal(429, "insufficient_quota"),
+    "WrongAddress": lambda: httpx.Response(404, html="<title>nginx</title>"),
+}
+
+
+async def tried(script: Script, rules: RetryRules) -> tuple[list[Attempt], list[float]]:
+    """The attempts of one item, and when each was sent."""
+    wire = ScriptedWire(script)
+    ended = await analyze(item("one"), endpoint(wire, retry=rules))
+    assert len(ended.attempts) == len(wire.asked)
+    return list(ended.attempts), wire.times_of("one")
+
+
+def classes(attempts: list[Attempt]) -> list[str | None]:
+    return [attempt.error.error_class if attempt.error else None for attempt in attempts]
+
+
+@pytest.mark.parametrize("name", UNCAPPED)
+@on_virtual_time
+async def test_attempts_are_capped(name: str):
+    attempts, _ = await tried(in_turn(UNCAPPED[name]), RetryRules(max_attempts=7, max_total_s=1e9))
+    assert classes(attempts) == [name] * 7
+    assert [attempt.number for attempt in attempts] == [1, 2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("name", CAPPED)
+@on_virtual_time
+async def test_some_classes_have_tries_of_their_own(name: str):
+    response, most = CAPPED[name]
+    attempts, _ = await tried(in_turn(response), PATIENT)
+    assert classes(attempts) == [name] * most
+
+
+@pytest.mark.parametrize("name", CAPPED)
+@on_virtual_time
+async def test_no_class_gets_more_tries_than_the_item(name: str):
+    attempts, _ = await tried(in_turn(CAPPED[name][0]), RetryRules(max_attempts=1))
+    assert len(attempts) == 1
+
+
+@on_virtual_time
+async def test_a_classs_tries_count_that_class_alone():
+    """Two tries for an empty reply: the second empty one ends it, whatever came in between."""
+    attempts, _ = await tried(in_turn(no_choices, overloaded, overloaded, no_choices), PATIENT)
+    assert classes(attempts) == ["EmptyReply", "Overloaded", "Overloaded", "EmptyReply"]
+
+
+@pytest.mark.parametrize("name", FINAL)
+@on_virtual_time
+async def test_what_is_terminal_or_halting_is_not_tried_again(name: str):
+    attempts, _ = await tried(in_turn(FINAL[name], answer), PATIENT)
+    assert classes(attempts) == [name]
+
+
+@on_virtual_time
+async def test_a_success_ends_it():
+    attempts, _ = await tried(in_turn(overloaded, overloaded, answer), PATIENT)
+    assert classes(attempts) == ["Overloaded", "Overloaded", None]
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({"retry_after": "7"}, 7),
+        ({"retry_after": "0"}, 0),
+        ({"retry_after_ms": "1500"}, 1.5),
+        ({"retry_after": "Thu, 05 Mar 2026 22:00:30 GMT", "date": "Thu, 05 Mar 2026 22:00:00 GMT"}, 30),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+@on_virtual_time
+async def test_a_named_wait_is_kept_exactly(status: int, headers: dict[str, str], wait_s: float):
+    attempts, times = await tried(in_turn(lambda: refusal(status, **headers), answer), PATIENT)
+    assert len(attempts) == 2
+    assert gaps(times) == [wait_s]
+
+
+@on_virtual_time
+async def test_unnamed_waits_are_exponential_with_full_jitter():
+    """The nth wait is anywhere between 0 and min(60, 2^(n-1)) seconds."""
+    bounds = [1, 2, 4, 8, 16, 32, 60, 60]
+    wire = ScriptedWire(in_turn(overloaded))
+    here = endpoint(wire, slots=200, retry=RetryRules(max_attempts=9, max_total_s=1e9))
+    async with anyio.create_task_group() as tasks:
+        for number in range(200):
+            tasks.start_soon(analyze, item(f"i{number}"), here)
+    waits = [gaps(wire.times_of(f"i{number}")) for number in range(200)]
+    for place, bound in enumerate(bounds):
+        nth = [of_item[place] for of_item in waits]
+        assert 0 <= min(nth) < bound * 0.2, "full jitter reaches down to nothing"
+        assert bound * 0.8 < max(nth) <= bound + 1e-6
+        assert 0.35 * bound < sum(nth) / len(nth) < 0.65 * bound
+
+
+@on_virtual_time
+async def test_the_total_time_is_read_from_the_simulated_clock():
+    """Sent at 0 and 60; a third at 120 would start past the cap of 100 s, so it is not waited for."""
+    rules = RetryRules(max_attempts=50, max_total_s=100)
+    attempts, times = await tried(in_turn(lambda: overloaded(retry_after="60")), rules)
+    assert times == [0, 60]
+    assert len(attempts) == 2
+    assert anyio.current_time() == 60
+
+
+@on_virtual_time
+async def test_no_attempt_starts_past_the_total_time():
+    rules = RetryRules(max_attempts=1000, max_total_s=100)
+    for _ in range(30):
+        _, times = await tried(in_turn(overloaded), rules)
+        assert times[-1] - times[0] <= 100
+
+
+@on_virtual_time
+async def test_the_total_time_begins_with_the_first_attempt_not_with_the_wait_for_it():
+    wire = ScriptedWire(in_turn(overloaded, answer))
+    here = endpoint(wire, retry=RetryRules(max_total_s=100))
+    here.gate.hold(5000)
+    ended = await analyze(item("one"), here)
+    assert classes(list(ended.attempts)) == ["Overloaded", None]
+
+
+@pytest.mark.parametrize("fault", [httpx.ReadError, httpx.ReadTimeout, httpx.ConnectError])
+@on_virtual_time
+async def test_trouble_on_the_wire_is_tried_again(fault: Callable[[str], httpx.HTTPError]):
+    async def script(asked):
+        if asked.nth < 3:
+            raise fault("it broke")
+        return answer()
+
+    attempts, _ = await tried(script, PATIENT)
+    assert [attempt.state for attempt in attempts] == ["possibly_billed", "possibly_billed", "billed"]
