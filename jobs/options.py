@@ -67,16 +67,37 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
         raise Fault(f"--config {path}: cannot be read ({error.strerror})") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Fault(f"--config {path}: is not TOML: {error}") from None
-    known = {option.name: option for option in ctx.command.params if isinstance(option, click.Option)}
+    known = _settings(ctx.command)
     values = {}
     for key, value in settings.items():
-        name = key.replace("-", "_")
-        if name not in known or name == "config":
-            offered = ", ".join(sorted(str(name).replace("_", "-") for name in known if name != "config"))
+        name = key.replace("_", "-")
+        if name in known:
+            values[known[name]] = value
+        elif name not in _settings_of_all(ctx):
+            offered = ", ".join(sorted(known))
             raise Fault(f"--config {path}: no such setting {key!r}; `{ctx.command.name}` takes {offered}")
-        values[name] = value
     ctx.default_map = {**(ctx.default_map or {}), **values}
     return path
+
+
+def _settings(command: click.Command) -> dict[str, str]:
+    """What a config file may set: the long name of an option → its parameter."""
+    return {
+        name.removeprefix("--"): str(option.name)
+        for option in command.params
+        if isinstance(option, click.Option) and option.name != "config"
+        for name in option.opts
+        if name.startswith("--")
+    }
+
+
+def _settings_of_all(ctx: click.Context) -> set[str]:
+    """Of every command: one file serves them all, and each takes what concerns it."""
+    root = ctx.find_root()
+    if not isinstance(root.command, click.Group):
+        return set()
+    commands = [root.command.get_command(root, name) for name in root.command.list_commands(root)]
+    return {name for command in commands if command for name in _settings(command)}
 
 
 config_option = click.option(

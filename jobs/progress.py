@@ -39,7 +39,7 @@ class Progress:
         if self._bar is None:
             click.echo(sentence, err=True)
         else:
-            self._bar.console.print(sentence, highlight=False, markup=False)
+            self._bar.console.print(sentence, highlight=False, markup=False, emoji=False)
 
     def close(self) -> None:
         if self._bar is not None:

@@ -63,7 +63,7 @@ def _as_json(item: str, job: str, history: History) -> str:
 
 
 def _print(item: str, job: str, history: History) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False)
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False, emoji=False)
     console.print(Text.assemble(("item ", "bold"), item, ("  job ", "bold"), job))
     for outcome in reversed(history.results.to_dicts()):
         _print_outcome(console, outcome, history)
@@ -85,12 +85,14 @@ def _print_outcome(console: Console, outcome: dict[str, Any], history: History) 
         )
     )
     if outcome["error_class"]:
-        console.print(Text(f"{outcome['error_class']}: {outcome['error_message']}", style="red"))
+        console.print(
+            Text(f"{outcome['error_class']}: {outcome['error_message']}", style="red"), soft_wrap=True
+        )
     request = orjson.loads(outcome["request_json"] or "null")
     if request is not None:
         parameters = ", ".join(f"{name} {value}" for name, value in request["parameters"].items())
         console.print(f"asked {request['model']} ({parameters}) at {outcome['endpoint']}")
-        console.print(f"  prompt  {request['prompt']}")
+        console.print(f"  prompt  {request['prompt']}", soft_wrap=True)
         for media, one in zip(request["media"], outcome["media"], strict=True):
             console.print(f"  {media['modality']:<7} {media['url']}  (seen: {one['seen']})", soft_wrap=True)
     attempts = history.attempts.filter(run_id=outcome["run_id"])
@@ -100,7 +102,7 @@ def _print_outcome(console: Console, outcome: dict[str, Any], history: History) 
     if not costs.is_empty():
         console.print(_costs(costs))
     if outcome["text"]:
-        console.print(Text.assemble(("answer", "bold"), f"\n{outcome['text']}"))
+        console.print(Text.assemble(("answer", "bold"), f"\n{outcome['text']}"), soft_wrap=True)
     for usage in attempts["usage_json"].drop_nulls()[-1:]:
         console.print(f"usage {usage}", soft_wrap=True)
     if request is not None:

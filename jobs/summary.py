@@ -88,19 +88,21 @@ def paths(summary: Summary, plan: Plan) -> dict[str, str]:
 
 def show_summary(summary: Summary, plan: Plan) -> None:
     """Tables on stdout; what is wrong comes first, what to type next comes last."""
-    # A pipe has no width to fold to: lines stay whole there.
-    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+    # A pipe has no width to fold to: lines stay whole there. Ids and paths are text, whatever they look like.
+    console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False, emoji=False)
     tally = summary.tally
     elapsed_s = (summary.finished_at - summary.started_at).total_seconds()
     for halt in summary.halts:
         which = f"model {halt.model}" if halt.model else "the run"
         console.print(
-            Text.assemble(("halted ", "bold red"), f"({which}): {halt.error_class}: {halt.message}")
+            Text.assemble(("halted ", "bold red"), f"({which}): {halt.error_class}: {halt.message}"),
+            soft_wrap=True,
         )
     if tally.unpriced:
         models = ", ".join(f"{model} ({tokens:,} tokens)" for model, tokens in tally.unpriced.most_common())
         console.print(
-            Text.assemble(("no price known ", "bold yellow"), f"for {models}: their cost is null, not zero")
+            Text.assemble(("no price known ", "bold yellow"), f"for {models}: their cost is null, not zero"),
+            soft_wrap=True,
         )
     if tally.without_usage:
         console.print(

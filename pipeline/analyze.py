@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 
 from pipeline.dialects import Dialect, media_seen
-from pipeline.errors import AttemptError, Throttled
+from pipeline.errors import AttemptError, ConnectionLost, Throttled
 from pipeline.gate import Gate, GateClosed
 from pipeline.halting import HaltRules
 from pipeline.keys import request_key
@@ -50,6 +50,8 @@ class Endpoint:
     prices: PriceBook
     retry: Policies
     rules: HaltRules = field(default_factory=HaltRules)
+    dropped: list[NotAttempted] = field(default_factory=list)
+    """Items that were under way when the run was cancelled, not waited for."""
     now: Callable[[], datetime] = utc_now
 
 
@@ -74,6 +76,9 @@ async def analyze(item: Item, endpoint: Endpoint) -> Outcome | NotAttempted:
         last = await send_with_retry(case)
     except GateClosed:
         return NotAttempted(item.id, item.row, tuple(case.attempts))
+    except anyio.get_cancelled_exc_class():
+        endpoint.dropped.append(NotAttempted(item.id, item.row, tuple(case.attempts)))
+        raise
     error = last.error
     if error is None:
         endpoint.rules.ok(model)
@@ -108,6 +113,7 @@ async def send_once(case: Case) -> Attempt:
     reply: Reply | None = None
     error: AttemptError | None = None
     status: int | None
+    cancelled: BaseException | None = None
     async with endpoint.gate.slot(request.model):
         sent_at = endpoint.now()
         if not case.attempts:
@@ -118,6 +124,10 @@ async def send_once(case: Case) -> Attempt:
         except AttemptError as caught:
             error, reply = caught, caught.reply
             status, request_id = caught.http_status, caught.request_id
+        except anyio.get_cancelled_exc_class() as caught:
+            # Nobody waits for the answer any more, but the question was sent, and may have to be paid for.
+            cancelled, error = caught, ConnectionLost("the run was stopped before the endpoint had answered")
+            status, request_id = None, None
         done_at = endpoint.now()
     if isinstance(error, Throttled) and error.retry_after_s is not None:
         endpoint.gate.hold(error.retry_after_s)
@@ -140,6 +150,8 @@ async def send_once(case: Case) -> Attempt:
         cost_high=priced.cost_high,
     )
     case.attempts.append(attempt)
+    if cancelled:
+        raise cancelled
     return attempt
 
 

@@ -32,6 +32,7 @@ class HaltRules:
 
     def __init__(self) -> None:
         self._succeeded: set[str] = set()
+        self._halted: set[str] = set()
         self._in_a_row: defaultdict[str, int] = defaultdict(int)
         self._first_class: str | None = None
         self._answers = 0
@@ -48,7 +49,9 @@ class HaltRules:
             self._in_a_row[model] = 0
             return False
         self._in_a_row[model] += 1
-        return model not in self._succeeded or self._in_a_row[model] >= HALTS_IN_A_ROW
+        if model not in self._succeeded or self._in_a_row[model] >= HALTS_IN_A_ROW:
+            self._halted.add(model)
+        return model in self._halted  # for good: what was in flight then is caught in the halt too
 
     def halts_run(self, error: AttemptError) -> AllAlike | None:
         """Whether the run's first answers were all this kind of failure. Call it once a failed item."""

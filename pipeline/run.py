@@ -140,6 +140,7 @@ class Run:
             # Also when a bug or a second signal ends the run: what was answered was paid for.
             with anyio.CancelScope(shield=True):
                 try:
+                    await self._set_aside_the_rest()
                     await self._recorder.close()
                 except StoreUnwritable as error:
                     self.halt(error)
@@ -173,6 +174,13 @@ class Run:
                     self.halt(error)
         finally:
             self._workers -= 1
+
+    async def _set_aside_the_rest(self) -> None:
+        """Where workers were sent home: what was under way, and after a second signal what never was."""
+        for dropped in self._endpoint.dropped:
+            await self._recorder.put(dropped)
+        while self._interrupted and (row := await self._next()) is not None:
+            await self._recorder.put(row if isinstance(row, BadRow) else NotAttempted(row.id, row.row))
 
     async def _next(self) -> Item | BadRow | None:
         try:

@@ -1,10 +1,10 @@
 """The wire to one endpoint: posts bodies through any httpx transport and maps foreign errors once.
 
-Owns the secrets (key and extra headers live here and nowhere else, and are masked where an endpoint says them
-back), the time-outs and the cap on a reply's size. Refuses to interpret answers: that is the dialect's. Whatever goes wrong on the wire leaves here as one
-of our transient errors, and an attempt counts as *not billed* only where the cause proves that connecting
-failed: the types of the libraries beneath do not tell (a reset after the whole body was read comes as
-``ConnectError``, a read time-out as ``ConnectTimeout``).
+Owns the secrets (key and extra headers live here and nowhere else, and are masked where an endpoint says
+them back), the time-outs and the cap on a reply's size. Refuses to interpret answers: that is the dialect's.
+Whatever goes wrong on the wire leaves here as one of our transient errors, and an attempt counts as *not
+billed* only where the cause proves that connecting failed: the types of the libraries beneath do not tell (a
+reset after the whole body was read comes as ``ConnectError``, a read time-out as ``ConnectTimeout``).
 """
 
 from __future__ import annotations
@@ -189,8 +189,8 @@ def _spellings(secret: str) -> set[bytes]:
     """As it is, and as JSON (of Go and PHP too), HTML and URLs write it."""
     in_json = json.dumps(secret)[1:-1]
     in_go = "".join(f"\\u{ord(char):04x}" if char in "<>&" else char for char in in_json)
-    texts = {secret, in_json, in_go, in_json.replace("/", r"\/"), html.escape(secret), quote(secret, safe="")}
-    return {text.encode() for text in texts}
+    texts = {in_json, in_go, in_json.replace("/", r"\/"), html.escape(secret), quote(secret)}
+    return {text.encode() for text in texts | {secret, quote(secret, safe="")}}
 
 
 def _masked(value: bytes, echoes: list[bytes]) -> bytes:

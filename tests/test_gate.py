@@ -100,13 +100,14 @@ def test_cancelling_at_any_moment_leaks_no_slot(backend, seed):
                         inside -= 1
                     served += 1
 
-        async with anyio.create_task_group() as tasks:
-            for _ in range(60):
-                tasks.start_soon(visit, chance.randrange(6))
-                if chance.random() < 0.5:
-                    await checkpoint()
-                if scopes and chance.random() < 0.4:
-                    chance.choice(scopes).cancel()
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(60):
+                    tasks.start_soon(visit, chance.randrange(6))
+                    if chance.random() < 0.5:
+                        await checkpoint()
+                    if scopes and chance.random() < 0.4:
+                        chance.choice(scopes).cancel()
         assert gate.in_use == 0
         assert served >= 60 - sum(scope.cancel_called for scope in scopes)
 

@@ -57,6 +57,16 @@ def test_after_a_success_the_fifth_item_in_a_row_halts():
     assert [rules.halts_model(M, KeyRejected("no")) for _ in range(5)] == [False] * 4 + [True]
 
 
+def test_what_was_in_flight_when_it_halted_is_caught_in_the_halt():
+    """Even if one of those in flight was answered: no item fails because its model was halted."""
+    rules = after_a_success()
+    for _ in range(5):
+        rules.halts_model(M, KeyRejected("no"))
+    rules.ok(M)
+    assert rules.halts_model(M, KeyRejected("no"))
+    assert not rules.halts_model(M, BadInput("no"))
+
+
 def test_the_five_may_be_of_different_halting_classes():
     rules = after_a_success()
     kinds = [KeyRejected, OutOfCredit, AccessDenied, NoChannel, KeyRejected]

@@ -6,6 +6,7 @@ is exported as it is now. It runs lazily over temporary Parquet: memory does not
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import polars as pl
+from polars import selectors
 
 from pipeline.errors import StoreUnwritable
 from pipeline.manifest import Defaults, Manifest
@@ -89,8 +91,8 @@ def _write_manifest(manifest: Manifest, folder: Path) -> int:
     rows = 0
     for number, frame in enumerate(manifest.frames()):
         own = frame.drop("row")
-        if "row_" in own.columns and "row" in manifest.columns:
-            own = own.rename({"row_": "row"})
+        # A column of the manifest's own that is called `row` comes under another name.
+        own = own.rename({name: "row" for name in own.columns if name not in manifest.columns})
         ids_here = pl.Series(_ID, list(islice(ids, frame.height)), dtype=pl.String)
         own.with_columns(ids_here).write_parquet(folder / f"{number:08d}.parquet")
         rows += frame.height
@@ -99,7 +101,7 @@ def _write_manifest(manifest: Manifest, folder: Path) -> int:
 
 def _scan_manifest(manifest: Manifest, folder: Path) -> pl.LazyFrame:
     if any(folder.iterdir()):
-        return pl.scan_parquet(folder / "*.parquet")
+        return pl.scan_parquet(Path(glob.escape(str(folder))) / "*.parquet")
     return pl.LazyFrame(schema={**dict.fromkeys(manifest.columns, pl.String()), _ID: pl.String()})
 
 
@@ -112,19 +114,18 @@ def _ids(manifest: Manifest) -> Iterator[str]:
 
 def _flat(frame: pl.LazyFrame) -> pl.LazyFrame:
     """CSV has no lists: they become JSON text, as a manifest's cells may hold them."""
-    nested = [name for name, dtype in frame.collect_schema().items() if dtype.is_nested()]
-    as_text = [
-        pl.struct(name)
-        .struct.json_encode()
-        .str.strip_prefix(f'{{"{name}":')
+    # By place, because `pl.col` takes a name such as `^a$` for a pattern; only structs encode as JSON.
+    return frame.with_columns(
+        pl.when(pl.nth(place).is_not_null())
+        .then(pl.struct(pl.nth(place).alias("v")).struct.json_encode())
+        .str.strip_prefix('{"v":')
         .str.strip_suffix("}")
         .alias(name)
-        for name in nested
-    ]
-    return frame.with_columns(as_text)
+        for place, (name, dtype) in enumerate(frame.collect_schema().items())
+        if dtype.is_nested()
+    )
 
 
 def _exact(frame: pl.LazyFrame) -> pl.LazyFrame:
     """JSON numbers are floats to most readers: exact decimals go out as text."""
-    exact = [name for name, dtype in frame.collect_schema().items() if isinstance(dtype, pl.Decimal)]
-    return frame.with_columns(pl.col(exact).cast(pl.String))
+    return frame.with_columns(selectors.decimal().cast(pl.String))

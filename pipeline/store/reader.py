@@ -5,6 +5,7 @@ Readers add the path keys ``date`` and ``run`` as columns and fill columns that 
 
 from __future__ import annotations
 
+import glob
 import json
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def scan(out: Path, dataset: str) -> pl.LazyFrame:
     if not any((out / dataset).glob("date=*/run=*/*.parquet")):
         return pl.LazyFrame(schema={**schema, **keys})
     return pl.scan_parquet(
-        out / dataset / "date=*" / "run=*" / "*.parquet",
+        Path(glob.escape(str(out / dataset))) / "date=*" / "run=*" / "*.parquet",
         schema=schema,
         hive_partitioning=True,
         hive_schema=keys,

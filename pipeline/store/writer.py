@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -82,4 +83,6 @@ class RunWriter:
             finally:
                 os.close(folder)
         except OSError as error:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)  # on a full disk, half a part is in the way
             raise StoreUnwritable(path, error.strerror or str(error)) from None

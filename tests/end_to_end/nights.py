@@ -1,4 +1,4 @@
-"""Runs a night: manifests, the real command in a process of its own, launches in this one, and the store it left."""
+"""Runs a night: the real command in a process of its own, or a launch in this one; then reads its store."""
 
 from __future__ import annotations
 

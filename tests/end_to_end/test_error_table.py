@@ -1,12 +1,13 @@
-"""Every row of the table of what endpoints answer when something is wrong, over real HTTP, once odd among healthy
-items and once from the start.
+"""Every row of the table of what endpoints answer when something is wrong, over real HTTP: once as an odd
+answer among healthy ones, and once from the start.
 
-A case says what the endpoint answers, how often the item is tried, and what becomes of it. In these runs an item
-has five tries, one slot keeps the rows in their order, and a retry comes after some hundredths of a second.
+A case says what the endpoint answers, how often the item is tried, and what becomes of it. In these runs an
+item has five tries, one slot keeps the rows in their order, and a retry comes after milliseconds.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -33,7 +34,7 @@ from tests.serving.answers import (
     raw,
     redirect,
 )
-from tests.serving.server import Play, Received
+from tests.serving.server import Connection, Play, Received
 
 MAX_ATTEMPTS = 5
 HEALTHY = ["healthy 1", "healthy 2", "healthy 3", "healthy 4"]
@@ -352,7 +353,7 @@ def test_a_blocked_answer_is_priced_at_what_its_usage_says(serve: Serve, tmp_pat
     assert night.store.result("blocked")["cost"] == Decimal("0.0005")
 
 
-# --- when one answer too many stops the run --------------------------------------------------------------------
+# --- when one answer too many stops the run ---
 
 REJECTED = gateway_error(401, "", "无效的令牌")
 
@@ -416,6 +417,31 @@ def test_a_halt_concerns_the_model_that_was_refused(serve: Serve, tmp_path: Path
     assert night.store.ids("not_attempted") == ["no-such 1", "no-such 2"]
     assert len(night.store.ids("ok")) == 2
     assert [halt["model"] for halt in night.store.run["halts"]] == ["no-such"]
+
+
+def test_what_is_in_flight_when_a_model_halts_is_waited_for(serve: Serve, tmp_path: Path):
+    """The first is rejected while the second is under way, which ends as it ends; the third is not asked."""
+
+    both_are_there = asyncio.Event()
+
+    async def reject_later(received: Received, connection: Connection) -> None:
+        await both_are_there.wait()
+        await REJECTED(received, connection)
+
+    def script(received: Received) -> Play:
+        if received.text == "rejected":
+            return reject_later
+        both_are_there.set()
+        return completion().after(0.3)
+
+    server = serve(script)
+
+    night = spend_night(tmp_path, server.base_url, ["rejected", "under way", "late"], slots=2)
+
+    assert night.code == 3
+    assert night.store.ids("ok") == ["under way"]
+    assert night.store.ids("not_attempted") == ["rejected", "late"]
+    assert len(server.received) == 2
 
 
 TWENTY_FIVE = [f"item {n:02}" for n in range(1, 26)]

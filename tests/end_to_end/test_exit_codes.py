@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tests.end_to_end.nights import (
     run_command,
     write_manifest,
 )
-from tests.serving.answers import completion, gateway_error
+from tests.serving.answers import Answer, completion, gateway_error
 from tests.serving.server import Play, Received, Server
 
 
@@ -118,7 +119,7 @@ def test_a_manifest_without_rows_is_a_finished_run_only_if_it_has_columns(bench:
     assert bench.server.received == []
 
 
-# --- a person's mistakes: 2, a sentence, and nothing was sent --------------------------------------------------
+# --- a person's mistakes: 2, a sentence, and nothing was sent ---
 
 
 @pytest.mark.parametrize(
@@ -210,7 +211,7 @@ def test_a_run_id_that_was_used_before_exits_with_2(bench: Bench):
     assert "monday" in finished.stderr
 
 
-# --- 130 -------------------------------------------------------------------------------------------------------
+# --- 130 ---
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -254,10 +255,38 @@ def test_a_second_interrupt_does_not_wait(serve: Serve, tmp_path: Path):
     store = Store(tmp_path / "out")
     assert running.returncode == 130, told
     assert store.ids("ok") == ["quick"]
+    assert store.ids("not_attempted") == ["slow", "late"]
+    assert [attempt["state"] for attempt in store.attempts_of("slow")] == ["possibly_billed"]
     assert store.run["state"] == "interrupted"
 
 
-# --- where settings come from ----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    "answer",
+    [
+        gateway_error(429, None).with_headers(retry_after="600"),
+        gateway_error(503, None).with_headers(retry_after="600"),
+    ],
+    ids=["out a hold", "for a retry"],
+)
+def test_an_interrupt_ends_waiting(serve: Serve, tmp_path: Path, answer: Answer):
+    server = serve(lambda received: answer)
+    write_manifest(tmp_path / "manifest.csv", ["a", "b"])
+    options = ["manifest.csv", "--base-url", server.base_url, "--concurrency", "1"]
+    with subprocess.Popen(
+        [*COMMAND, "run", *options], cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE, text=True
+    ) as running:
+        server.wait_for(1 if answer.status == 429 else 2)
+        time.sleep(0.1)  # until the answer has been read
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=20)
+
+    store = Store(tmp_path / "out")
+    assert running.returncode == 130, told
+    assert store.ids("not_attempted") == ["a", "b"]
+    assert store.attempts_of("a")[0]["http_status"] == answer.status
+
+
+# --- where settings come from ---
 
 
 def test_command_line_before_environment_before_config_before_default(bench: Bench):

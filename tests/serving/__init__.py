@@ -1,1 +1,1 @@
-"""Test servers: real HTTP on loopback, playing scripted answers. `server` the machine, `answers` what it plays."""
+"""Test servers: real HTTP on loopback, playing scripted answers. `server` plays, `answers` is what."""

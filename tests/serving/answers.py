@@ -1,7 +1,7 @@
-"""Ready-made plays for `Server`: what endpoints answer when all is well, when it is not, and when the wire breaks.
+"""Ready-made plays for `Server`: what endpoints answer when all is well, when it is not, and a broken wire.
 
-Whole answers are `Answer` records, to be varied with `with_headers`, `after`, `gzipped` or `replace`; plays that
-break the connection are functions or constants in capitals.
+Whole answers are `Answer` records, to be varied with `with_headers`, `after`, `gzipped` or `replace`. Plays
+that break the connection stand in capitals, or are made by functions.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def in_turn(received: Received, first: Sequence[Play], then: Play) -> Play:
     return [*first, then][min(received.nth - 1, len(first))]
 
 
-# --- the wire breaks -------------------------------------------------------------------------------------------
+# --- the wire breaks ---
 
 
 async def RESET(received: Received, connection: Connection) -> None:  # noqa: N802 - a play to be named
@@ -219,11 +219,11 @@ def raw(content: bytes) -> Play:
     return send_it
 
 
-# --- a proxy ---------------------------------------------------------------------------------------------------
+# --- a proxy ---
 
 
 async def FORWARD(received: Received, connection: Connection) -> None:  # noqa: N802
-    """What a forward proxy does: CONNECT opens a tunnel, an absolute URL is asked for in the client's stead."""
+    """What a forward proxy does: CONNECT opens a tunnel, an absolute URL is asked in the client's stead."""
     if received.method == "CONNECT":
         host, _, port = received.target.partition(":")
         greeting, to_client = b"", b"HTTP/1.1 200 Connection established\r\n\r\n"

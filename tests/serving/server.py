@@ -3,9 +3,9 @@
     with Server(lambda received: completion("hello")) as server:
         …  # server.base_url, server.received, server.wait_for(3)
 
-A script is a function of the request (its text, its model, how many times this item has come) and returns a
-`Play`: something that writes to the connection, or breaks it. Ready-made ones stand in `answers`. The server runs
-in a thread with an event loop of its own, over raw streams, because no framework resets a connection on demand.
+A script is a function of the request (its text, its model, how many times this item has come) and returns
+a `Play`: something that writes to the connection, or breaks it. Ready-made ones stand in `answers`. It
+runs in a thread with an event loop of its own, over raw streams: no framework resets a connection on demand.
 """
 
 from __future__ import annotations
@@ -29,7 +29,10 @@ STREAM_LIMIT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Received:
-    """One request as it arrived: header names in lower case; the n-th of its kind (from 1), on which connection."""
+    """One request as it arrived, with header names in lower case.
+
+    ``nth``: how many times this item has come, from 1; ``connection``: on which one, from 1.
+    """
 
     method: str
     target: str
@@ -48,12 +51,12 @@ class Received:
 
     @property
     def model(self) -> str | None:
-        return self.json and self.json["model"]
+        return self.json.get("model") if isinstance(self.json, dict) else None
 
     @cached_property
     def text(self) -> str | None:
         """The prompt: the first text part. Tests that give every row its own prompt know the row by it."""
-        if not self.json:
+        if not isinstance(self.json, dict) or not self.json.get("messages"):
             return None
         content = self.json["messages"][0]["content"]
         if isinstance(content, str):
@@ -105,7 +108,7 @@ class Server:
     """Plays ``script`` for every request, until the block ends.
 
     ``on_connection`` may give a play for a connection before anything is read from it, ``on_head`` one for a
-    request whose body is not read yet; None goes on as usual. An error in a script is raised at the block's end.
+    request whose body is not read yet; None goes on as usual. A script's error is raised at the block's end.
     """
 
     script: Script

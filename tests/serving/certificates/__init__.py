@@ -1,4 +1,4 @@
-"""A made-up certificate authority, and a server's certificate for 127.0.0.1 and localhost under it; see make.sh."""
+"""A made-up authority, and a server's certificate for 127.0.0.1 and localhost under it; see make.sh."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROOT = FOLDER / "root.pem"
 
 
 def server_context() -> ssl.SSLContext:
-    """For `Server(tls=…)`: the server's certificate and the intermediate one; clients need to trust `ROOT`."""
+    """For `Server(tls=…)`: sends the intermediate certificate too, so clients need to trust only `ROOT`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(FOLDER / "server.pem", FOLDER / "server.key")
     return context
