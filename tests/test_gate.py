@@ -30,6 +30,10 @@ holds = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 5)), max_size=6)
 def test_any_schedule_keeps_to_the_slots_in_order_and_leaks_none(slots, visits, holds):
     @on_virtual_time
     async def night() -> None:
+        with anyio.fail_after(1000):  # a lost slot fails instead of hanging
+            await visits_and_holds()
+
+    async def visits_and_holds() -> None:
         gate = Gate(slots)
         asked: list[int] = []
         entered: dict[int, float] = {}
