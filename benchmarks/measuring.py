@@ -78,6 +78,7 @@ def measure(command: Sequence[str], *, extra_env: Mapping[str, str] | None = Non
             text=True,
             encoding="utf-8",
             env={**plain_env(), **(extra_env or {})},
+            cwd=work.ROOT,  # `-m` looks there first: this checkout is measured, from wherever it was asked
             start_new_session=True,
         )
         try:
@@ -118,7 +119,7 @@ def python_server(latency_s: float = 0.0) -> Iterator[str]:
     """`benchmarks.server` in its own process, as base URL."""
     command = [sys.executable, "-m", "benchmarks.server", "--latency-s", str(latency_s)]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain_env()
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain_env(), cwd=work.ROOT
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
