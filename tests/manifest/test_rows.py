@@ -202,7 +202,7 @@ def nobody_special() -> Iterator[None]:
 
 def test_an_unreadable_local_file_is_a_bad_row() -> None:
     with TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
+        Path(folder).chmod(0o777)
         locked = Path(folder) / "a.jpg"
         locked.write_bytes(b"x")
         locked.chmod(0)
