@@ -9,6 +9,9 @@ import click
 
 COMMANDS = {
     "run": ("jobs.run", "Have every row of a manifest analysed."),
+    "resume": ("jobs.resume", "Go on with a run that stopped."),
+    "reprocess": ("jobs.reprocess", "Ask again what failed, was cut off or not seen."),
+    "report": ("jobs.report", "Outcomes and costs over all runs."),
     "export": ("jobs.export", "The latest answers joined to the manifest's columns."),
     "show": ("jobs.show", "One item: request, attempts, reply, and a curl line."),
     "serve": ("jobs.serve", "The embedded endpoint as a server."),

@@ -12,8 +12,9 @@ import click
 
 from jobs.options import Fault, config_option, job_option, option, out_option, plainly
 from pipeline.manifest import open_manifest
+from pipeline.records import EMBEDDED
 from pipeline.store.export import Format, export_answers
-from pipeline.store.reader import EMBEDDED, latest_outcomes, run_facts, run_ids, scan
+from pipeline.store.reader import latest_outcomes, run_facts, runs_of, scan
 
 FORMATS: dict[str, Format] = {
     ".csv": "csv",
@@ -74,8 +75,8 @@ def _run_of(out: Path, job: str, run_id: str | None) -> dict[str, Any]:
         if facts["job"] != job:
             raise Fault(f"run {run_id} belongs to job {facts['job']}: add --job {facts['job']}")
         return facts
-    # Not by name: a person may have named a run.
-    runs = [facts for facts in (run_facts(out, one) for one in run_ids(out)) if facts["job"] == job]
+    runs = runs_of(out, job)
     if not runs:
         raise Fault(f"--out {out}: no run of job {job!r} here")
-    return max(runs, key=lambda facts: (str(facts["started_at"]), str(facts["run_id"])))
+    # One that reprocesses asked a part of what stands in the manifest of another.
+    return next((facts for facts in reversed(runs) if not facts["plan"].get("anew")), runs[-1])

@@ -18,9 +18,8 @@ from rich.text import Text
 from jobs.options import Fault, config_option, job_option, json_option, out_option, plainly
 from jobs.wording import amount
 from pipeline.dialects import DIALECTS
-from pipeline.records import Media, Request
+from pipeline.records import EMBEDDED, Media, Request
 from pipeline.store.history import History, history_of, similar_ids
-from pipeline.store.reader import EMBEDDED
 
 
 @click.command()
@@ -115,11 +114,13 @@ def _attempts(attempts: pl.DataFrame) -> Table:
     for name in ("attempt", "sent", "took", "HTTP", "bill", "error", "request id"):
         table.add_column(name)
     for one in attempts.to_dicts():
-        took_s = (one["done_at"] - one["sent_at"]).total_seconds()
+        took = "—"  # nobody knows, of one that the process did not outlive
+        if one["done_at"] is not None:
+            took = f"{(one['done_at'] - one['sent_at']).total_seconds():.2f} s"
         table.add_row(
             str(one["attempt"]),
             f"{one['sent_at']:%H:%M:%S}",
-            f"{took_s:.2f} s",
+            took,
             str(one["http_status"] or "—"),
             one["state"].replace("_", " "),
             one["error_class"] or "",

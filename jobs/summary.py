@@ -16,15 +16,17 @@ from pipeline.plan import Plan
 from pipeline.run import Summary
 from pipeline.tally import Tally
 
-DONE, HALTED, TOO_MANY_FAILED, INTERRUPTED = 0, 3, 5, 130
+DONE, HALTED, STOPPED, TOO_MANY_FAILED, INTERRUPTED = 0, 3, 4, 5, 130
 
 
 def exit_code(summary: Summary, plan: Plan) -> int:
-    """DESIGN's codes; where several apply: 130, 3, 5."""
+    """DESIGN's codes; where several apply: 130, 3, 4, 5."""
     if summary.state == "interrupted":
         return INTERRUPTED
     if summary.state == "halted":
         return HALTED
+    if summary.state == "deadline":
+        return STOPPED
     tally = summary.tally
     answered = tally.ok + tally.failed
     return TOO_MANY_FAILED if answered and tally.failed / answered > plan.max_failed else DONE
@@ -32,7 +34,7 @@ def exit_code(summary: Summary, plan: Plan) -> int:
 
 def as_json(summary: Summary, plan: Plan, code: int) -> str:
     tally = summary.tally
-    elapsed_s = (summary.finished_at - summary.started_at).total_seconds()
+    elapsed_s = (summary.finished_at - summary.began_at).total_seconds()
     return orjson.dumps(
         {
             "run_id": summary.run_id,
@@ -42,8 +44,9 @@ def as_json(summary: Summary, plan: Plan, code: int) -> str:
             "rows": tally.ended,
             "ok": tally.ok,
             "failed": tally.failed,
-            "skipped": 0,
+            "skipped": tally.skipped,
             "not_attempted": tally.not_attempted,
+            "duplicates": tally.duplicates,
             "attempts": tally.attempts,
             "possibly_billed": tally.possibly_billed,
             "errors": dict(tally.errors.most_common()),
@@ -91,7 +94,7 @@ def show_summary(summary: Summary, plan: Plan) -> None:
     # A pipe has no width to fold to: lines stay whole there. Ids and paths are text, whatever they look like.
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False, emoji=False)
     tally = summary.tally
-    elapsed_s = (summary.finished_at - summary.started_at).total_seconds()
+    elapsed_s = (summary.finished_at - summary.began_at).total_seconds()
     for halt in summary.halts:
         which = f"model {halt.model}" if halt.model else "the run"
         console.print(
@@ -135,10 +138,13 @@ def _outcomes(tally: Tally) -> Table:
     for error_class, count in tally.errors.most_common():
         item_id, sentence = tally.first_errors[error_class]
         table.add_row(f"failed: {error_class}", f"{count:,}", Text(f"{item_id}: {sentence}"), style="red")
+    if tally.skipped:
+        table.add_row("skipped", f"{tally.skipped:,}", "answered in an earlier run; --again asks anew")
     if tally.not_attempted:
         table.add_row("not attempted", f"{tally.not_attempted:,}", "", style="yellow")
     table.add_section()
-    table.add_row("all", f"{tally.ended:,}", f"{tally.attempts:,} attempts")
+    shared = f", {tally.duplicates:,} rows share another's answer" if tally.duplicates else ""
+    table.add_row("all", f"{tally.ended:,}", f"{tally.attempts:,} attempts{shared}")
     return table
 
 
@@ -165,8 +171,13 @@ def _usage(tally: Tally) -> Table:
 def _next_command(summary: Summary, plan: Plan) -> str:
     out = "" if str(plan.out) == "out" else f" --out {shlex.quote(str(plan.out))}"
     job = "" if summary.job == "default" else f" --job {shlex.quote(summary.job)}"
-    if summary.state == "halted":
-        return "mend what halted it, then run the same command again"
+    if summary.state != "done":
+        first = "mend what halted it, then " if summary.state == "halted" else ""
+        return f"{first}mediabatch resume {summary.run_id}{out}{job}"
+    if plan.anew is not None and plan.base_url is not None:
+        return f"mediabatch report{out}{job}"
+    if plan.base_url is not None and set(summary.tally.errors) - {"RowError"}:
+        return f"mediabatch reprocess --dry-run{out}{job}"
     if summary.tally.first_errors:
         failed_id, _ = next(iter(summary.tally.first_errors.values()))
         return f"mediabatch show {shlex.quote(failed_id)}{out}{job}"

@@ -19,3 +19,8 @@ def money(cost: Mapping[str, Decimal]) -> str:
         ", ".join(f"{currency} {amount(value)}" for currency, value in sorted(cost.items()))
         or "nothing priced"
     )
+
+
+def about(cost: float) -> str:
+    """An estimate, in two significant digits: ``0.00096``, ``12``."""
+    return f"{Decimal(f'{cost:.1e}'):f}"

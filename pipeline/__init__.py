@@ -2,16 +2,18 @@
 
 A row's journey::
 
-    manifest → item → request → gate → dialect.render → transport → dialect.parse → counts → cost → store
+    manifest → item → request → gate → ledger(sent) → dialect.render → transport → dialect.parse
+        → counts → cost → ledger(done) → store
 
-`analyze.py` tells that story for ONE item; start reading there. `run.py` tells it for many.
+`analyze.py` tells that story for ONE item; start reading there. `run.py` tells it for many, `session.py` over
+crashes and mornings after.
 
     errors.py      the exception tree, drawn in its docstring
     records.py     frozen dataclasses of the words: item, request, reply, token count, attempt, outcome
     plan.py        everything that decides what a run asks and how, without a secret
     manifest/      files → items, streamed; bad rows become failed outcomes
     media/         urls.py (signatures, identity), kinds.py (modality, MIME), delivery.py, probing.py
-    keys.py        the request key
+    keys.py        the request key; keytable.py tells millions of them apart in a few bytes each
     dialects/      one file a dialect: render, parse, classify; usage → exclusive token counts
     pricing/       price books and the arithmetic
     tokens.py      token rules, for estimates and the embedded endpoint
@@ -19,12 +21,21 @@ A row's journey::
     retry.py       one tenacity policy, Retry-After aware
     gate.py        slots and holds
     halting.py     when an endpoint has shown that it answers nobody
+    ledger.py      the run's crash-safe record, written ahead: SQLite
+    store/         Parquet datasets: schemas, rows, writer, reader; rows at rest, the lock
+    tally.py       what a run has come to so far, counted from rows
+    recorder.py    the one door to the disk: nothing goes before it is on record, nothing counts before
+    sealing.py     ledger → parts, verified
+    settling.py    where a run stands, whatever ended it: the rest into parts, what was under way as lost
+    salvage.py     a damaged ledger made anew
+    repeats.py     what was asked before, by an earlier run or row
     analyze.py     ONE item, end to end
-    tally.py       what a run has come to so far
-    recorder.py    outcomes as they come → parts
     run.py         many items: bounded fan-out, stop conditions
+    surroundings.py  what a run meets outside itself, behind one seam: threads, wire, prices, clock, disk
+    session.py     a run on its store, once or resumed: lock, settle, go on, finish
     launch.py      a plan becomes a run
-    store/         Parquet datasets: schemas, rows, writer, reader
+    reprocessing/  items chosen by their latest outcome → the rows of a new run
+    report/        outcomes and costs over the store, as lazy queries
     embedded/      the embedded endpoint: real HTTP, real media facts, no model
 
 Imports run one way, from `jobs` down to `records`; `tests/test_floors.py` holds the floors. Rules (pricing,

@@ -1,35 +1,35 @@
 """ONE item, end to end: start reading here.
 
-The row's journey, ``request → gate → dialect.render → transport → dialect.parse → token counts → cost``, is a
-ladder of four functions, each named for what it adds:
+The row's journey, ``request → gate → ledger(sent) → dialect.render → transport → dialect.parse → token
+counts → cost → ledger(done)``, is a ladder of four functions, each named for what it adds:
 
     analyze              an item becomes an outcome; a useless endpoint halts
-      send_with_retry    attempts follow one another by policy
-        send_once        one attempt: a slot, a clock, a bill
+      send_with_retry    attempts follow one another by policy, and each is on record before the next
+        send_once        one attempt: a slot, a line in the ledger, a clock, a bill
           exchange       the bytes: render, post, parse
 
-An error of an endpoint never leaves ``analyze`` as an exception; a bug of ours does.
+An error of an endpoint never leaves ``analyze`` as an exception; a disk that takes no more writes does, and
+so does a bug of ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import anyio
-import anyio.to_thread
 
 from pipeline.dialects import Dialect, media_seen
-from pipeline.errors import AttemptError, ConnectionLost, Throttled
+from pipeline.errors import AttemptError, Throttled, WaitTooLong
 from pipeline.gate import Gate, GateClosed
 from pipeline.halting import HaltRules
-from pipeline.keys import request_key
 from pipeline.media.delivery import deliverable_urls
 from pipeline.pricing import PriceBook, Priced, price
+from pipeline.recorder import Recorder
 from pipeline.records import Attempt, Item, NotAttempted, Outcome, Reply, Request
-from pipeline.retry import Policies
+from pipeline.retry import Policies, RetryRules
+from pipeline.store.rows import micros
 from pipeline.transport import Transport
 
 UNPRICED = Priced((), None, None, None)
@@ -50,8 +50,7 @@ class Endpoint:
     prices: PriceBook
     retry: Policies
     rules: HaltRules = field(default_factory=HaltRules)
-    dropped: list[NotAttempted] = field(default_factory=list)
-    """Items that were under way when the run was cancelled, not waited for."""
+    patience_s: float = RetryRules().max_total_s
     now: Callable[[], datetime] = utc_now
 
 
@@ -61,37 +60,40 @@ class Case:
 
     item: Item
     endpoint: Endpoint
+    recorder: Recorder
     started_s: float  # on anyio's clock: when the first attempt was sent
     attempts: list[Attempt] = field(default_factory=list)
 
     def tries_of(self, kind: type[AttemptError]) -> int:
         return sum(type(attempt.error) is kind for attempt in self.attempts)
 
+    def goes_on(self) -> None:
+        """Another attempt will follow: put the last one on record."""
+        self.recorder.tried(self.item.row, self.item.id, self.attempts[-1])
 
-async def analyze(item: Item, endpoint: Endpoint) -> Outcome | NotAttempted:
-    """Have one item analysed: ok, failed, or not attempted where the run or the model stopped meanwhile."""
-    case = Case(item, endpoint, anyio.current_time())
+
+async def analyze(
+    item: Item, request_key: str | None, endpoint: Endpoint, recorder: Recorder
+) -> Outcome | NotAttempted:
+    """Have one item analysed: ok, failed, or not attempted where the run or the model stopped meanwhile.
+
+    Raises:
+        StoreUnwritable, LedgerDamaged: the attempt could not be put on record, so it did not go.
+    """
+    case = Case(item, endpoint, recorder, anyio.current_time())
     model = item.request.model
     try:
         last = await send_with_retry(case)
     except GateClosed:
-        return NotAttempted(item.id, item.row, tuple(case.attempts))
-    except anyio.get_cancelled_exc_class():
-        endpoint.dropped.append(NotAttempted(item.id, item.row, tuple(case.attempts)))
-        raise
+        return NotAttempted(item.id, item.row)
     error = last.error
     if error is None:
         endpoint.rules.ok(model)
     elif endpoint.rules.halts_model(model, error):
         endpoint.gate.halt(model, error)
-        return NotAttempted(item.id, item.row, tuple(case.attempts))
-    return Outcome(
-        item,
-        await key_of(item.request),
-        tuple(case.attempts),
-        error,
-        media_seen(item.request, last.reply.usage if last.reply else None),
-    )
+        return NotAttempted(item.id, item.row, last)
+    seen = media_seen(item.request, last.reply.usage if last.reply else None)
+    return Outcome(item, request_key, last, error, seen)
 
 
 async def send_with_retry(case: Case) -> Attempt:
@@ -107,33 +109,41 @@ async def send_with_retry(case: Case) -> Attempt:
 async def send_once(case: Case) -> Attempt:
     """One attempt, timed and charged; its error, if any, stands in it.
 
-    The slot is taken per attempt: an item asleep in backoff must not keep a healthy one waiting.
+    The slot is taken per attempt: an item asleep in backoff must not keep a healthy one waiting. It is on
+    record before it goes, so that whatever happens to this process, it is known to have gone.
     """
-    endpoint, request = case.endpoint, case.item.request
+    endpoint, item, request = case.endpoint, case.item, case.item.request
+    number = case.recorder.tries_of(item.row).attempts + 1
     reply: Reply | None = None
     error: AttemptError | None = None
     status: int | None
-    cancelled: BaseException | None = None
     async with endpoint.gate.slot(request.model):
         sent_at = endpoint.now()
+        ticket = await case.recorder.sent(
+            item.row, item.id, micros(sent_at), endpoint.name, request.model, endpoint.dialect.name
+        )
         if not case.attempts:
             case.started_s = anyio.current_time()  # waiting for a slot, or out a hold, is no trying
         try:
-            reply, request_id = await exchange(request, endpoint)
+            reply, request_id = await exchange(case)
             status = 200
         except AttemptError as caught:
             error, reply = caught, caught.reply
             status, request_id = caught.http_status, caught.request_id
-        except anyio.get_cancelled_exc_class() as caught:
-            # Nobody waits for the answer any more, but the question was sent, and may have to be paid for.
-            cancelled, error = caught, ConnectionLost("the run was stopped before the endpoint had answered")
-            status, request_id = None, None
         done_at = endpoint.now()
-    if isinstance(error, Throttled) and error.retry_after_s is not None:
-        endpoint.gate.hold(error.retry_after_s)
+    named_s = error.retry_after_s if isinstance(error, Throttled) else None
+    if named_s is not None and named_s <= endpoint.patience_s:
+        endpoint.gate.hold(named_s)
+    elif named_s is not None:
+        error = WaitTooLong(
+            f"{error}; a run waits {endpoint.patience_s:,.0f} s at most",
+            http_status=status,
+            request_id=request_id,
+        )
     priced = charge(reply, request, endpoint, done_at)
     attempt = Attempt(
-        number=len(case.attempts) + 1,
+        ticket=ticket,
+        number=number,
         sent_at=sent_at,
         done_at=done_at,
         state=error.state if error else "billed",
@@ -150,20 +160,19 @@ async def send_once(case: Case) -> Attempt:
         cost_high=priced.cost_high,
     )
     case.attempts.append(attempt)
-    if cancelled:
-        raise cancelled
     return attempt
 
 
-async def exchange(request: Request, endpoint: Endpoint) -> tuple[Reply, str | None]:
+async def exchange(case: Case) -> tuple[Reply, str | None]:
     """The reply and the endpoint's request id.
 
     Raises:
         AttemptError: whatever went wrong, in the terms of the error tree.
     """
-    dialect = endpoint.dialect
+    request, dialect = case.item.request, case.endpoint.dialect
     urls = await deliverable_urls(request.media)
-    answer = await endpoint.transport.post(dialect.render(request, urls))
+    idempotency_key = case.recorder.idempotency_key(case.item.row)
+    answer = await case.endpoint.transport.post(dialect.render(request, urls), idempotency_key)
     if answer.status != 200:
         raise dialect.classify(answer.status, answer.headers, answer.body)
     request_id = answer.headers.get("x-oneapi-request-id") or answer.headers.get("x-request-id")
@@ -173,17 +182,6 @@ async def exchange(request: Request, endpoint: Endpoint) -> tuple[Reply, str | N
         error.http_status = 200
         error.request_id = request_id
         raise
-
-
-async def key_of(request: Request) -> str | None:
-    """The request key; None where a local file went away meanwhile. Files are read off the event loop."""
-    if not any(media.is_local for media in request.media):
-        return request_key(request)
-    key: str | None = None
-    # Shielded, because the answer is here already, and paid for.
-    with anyio.CancelScope(shield=True), suppress(OSError):
-        key = await anyio.to_thread.run_sync(request_key, request)
-    return key
 
 
 def charge(reply: Reply | None, request: Request, endpoint: Endpoint, at: datetime) -> Priced:

@@ -3,8 +3,10 @@
     MediabatchError
     ├── UsageError                 a person's mistake, found before anything is sent: exit 2
     │   ├── ManifestError          the manifest as a whole cannot be read; carries path, line, column
+    │   ├── RunFinished            the run to go on with is done: exit 0
     │   └── StoreError             the output folder cannot be used
     ├── StoreUnwritable            the output folder stopped taking writes: the run halts, exit 3
+    ├── LedgerDamaged              the run's ledger cannot be read: the run halts, exit 3
     ├── RowError                   one manifest row cannot be asked: that item fails
     └── AttemptError               what an endpoint, or the wire to it, did with one attempt
         ├── TransientError         retried; when tries run out the item fails, or the run halts (`then_halts`)
@@ -14,6 +16,7 @@
         │   ├── ConnectFailed      nothing was sent; all tries, then halts
         │   ├── ConnectionLost     broke after the request was (perhaps) written
         │   ├── AttemptTimedOut    no whole reply in time
+        │   ├── Lost               the process ended before the answer was on record
         │   ├── BrokenReply        200, but no chat completion in it
         │   ├── UpstreamFailed     200 with an error object: a few tries
         │   ├── EmptyReply         200 without choices, or blocked: two tries
@@ -35,6 +38,7 @@
             ├── AccessDenied       403: account, address or model not allowed
             ├── WrongAddress       404 Invalid URL, a redirect: the base URL is wrong
             ├── UnknownModel       404 model_not_found
+            ├── WaitTooLong        429 that names a time past all patience
             └── NoGatewayPrice     500 model_price_error
 
 A bug of ours is none of these: it surfaces as itself.
@@ -71,6 +75,14 @@ class ManifestError(UsageError):
         self.line = line
 
 
+class RunFinished(UsageError):
+    """The run that was to go on has come to its end: there is nothing to do."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"run {run_id} is finished: there is nothing to go on with")
+        self.run_id = run_id
+
+
 class StoreError(UsageError):
     """The output folder cannot be used."""
 
@@ -80,6 +92,16 @@ class StoreUnwritable(MediabatchError):
 
     def __init__(self, path: Path | str, reason: str) -> None:
         super().__init__(f"cannot write to {path}: {reason}; make room or mend it, then start again")
+
+
+class LedgerDamaged(MediabatchError):
+    """A run's ledger cannot be read."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(
+            f"the ledger {path} is damaged ({reason}); start again: what can still be read of it is saved"
+        )
+        self.reason = f"the ledger {path} was damaged ({reason})"
 
 
 class RowError(MediabatchError):
@@ -155,6 +177,12 @@ class ConnectionLost(TransientError):
 
 class AttemptTimedOut(TransientError):
     """No whole reply arrived in time."""
+
+    default_state = "possibly_billed"
+
+
+class Lost(TransientError):
+    """The process ended, or was told to, before the answer was on record."""
 
     default_state = "possibly_billed"
 
@@ -260,6 +288,10 @@ class WrongAddress(HaltingError):
 
 class UnknownModel(HaltingError):
     """The endpoint does not know the model."""
+
+
+class WaitTooLong(HaltingError):
+    """The endpoint asks to wait for longer than a run does."""
 
 
 class NoGatewayPrice(HaltingError):

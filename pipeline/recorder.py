@@ -1,93 +1,235 @@
-"""Takes outcomes as they come, counts them, and has parts written as the run goes on.
+"""The one door to the disk during a run: every write goes through the ledger first.
 
-Writing happens off the event loop, one part at a time. When the disk is slower than the answers, workers wait
-here rather than letting memory grow.
+Writes are gathered into groups; a group is committed off the event loop, the next as soon as the last is
+done. An attempt may go only once it stands in the ledger as sent; an answer is counted only once it stands
+there as done. Parts are made of what was committed, in the background; the ledger learns of them when they
+are verified.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import anyio.to_thread
-import polars as pl
 
-from pipeline.errors import StoreUnwritable
-from pipeline.records import Ended
-from pipeline.store.rows import Part
+from pipeline.errors import MediabatchError
+from pipeline.ledger import Group, InFlight, Ledger, Sealed
+from pipeline.records import Attempt, BadRow, Duplicate, Ended, Outcome, Skipped
+from pipeline.sealing import PART_ITEMS, Batch, seal
+from pipeline.store.resting import Duplicates, Rest
+from pipeline.store.rows import NO_TRIES, Entry, Tries, Writing
 from pipeline.store.writer import RunWriter
 from pipeline.tally import Tally
 
-PART_ITEMS = 4_000
-FLUSH_EVERY_S = 20.0
+MOST_WAITING = 4_096
+"""Writes that may wait for the disk before workers wait with them."""
+
+OffLoop = Callable[..., Awaitable[Any]]
+"""How a blocking call leaves the event loop: `anyio.to_thread.run_sync`; in simulated nights, a plain
+call."""
+Report = Callable[[MediabatchError], None]
+
+
+@dataclass(slots=True)
+class _Gathering:
+    """What the next commit takes, and who hears of it."""
+
+    group: Group = field(default_factory=Group)
+    entries: list[tuple[int, Entry]] = field(default_factory=list)
+    durable: anyio.Event = field(default_factory=anyio.Event)
+    problem: MediabatchError | None = None
 
 
 class Recorder:
-    """The one door to the store during a run."""
+    """What one session of a run writes. ``tally`` counts what is durable."""
 
     def __init__(
-        self, writer: RunWriter, tally: Tally, *, job: str, endpoint_of_bad_rows: str | None
+        self,
+        ledger: Ledger,
+        writer: RunWriter,
+        writing: Writing,
+        tally: Tally,
+        rest: Rest,
+        duplicates: Duplicates,
+        *,
+        off_loop: OffLoop = anyio.to_thread.run_sync,
+        part_items: int = PART_ITEMS,
     ) -> None:
+        self._ledger = ledger
         self._writer = writer
+        self._writing = writing
         self._tally = tally
-        self._job = job
-        self._endpoint_of_bad_rows = endpoint_of_bad_rows
-        self._part = self._new_part()
-        self._gathered = 0
-        self._flush_at = PART_ITEMS
-        self._sequence = 1
-        self._rest: list[pl.DataFrame] = []
-        self._writing = anyio.Lock()
+        self._off_loop = off_loop
+        self._part_items = part_items
+        self._tries = {row: Tries.decode(body) for row, body in ledger.tries().items()}
+        self._next_seq = ledger.last_seq() + 1
+        self._next_ticket = max((sent.id for sent in ledger.in_flight()), default=0) + 1
+        self._gathering = _Gathering()
+        self._wake = anyio.Event()
+        self._committing = anyio.Lock()
+        self._batch = Batch(self._next_seq)
+        self._is_due = anyio.Event()
+        self._sealing = anyio.Lock()
+        self._rest = rest
+        self._duplicates = duplicates
 
-    async def put(self, ended: Ended) -> None:
-        """Take one ended row. It is safe here before anything can go wrong.
+    def idempotency_key(self, row: int) -> str:
+        """The same for all attempts at a row in this run, whichever session they fall into."""
+        return f"{self._writing.run_id}-{row}"
+
+    def tries_of(self, row: int) -> Tries:
+        """What was recorded of earlier attempts at this row in this run."""
+        return self._tries.get(row, NO_TRIES)
+
+    async def sent(
+        self, row: int, item_id: str, sent_at: int, endpoint: str, model: str, dialect: str
+    ) -> int:
+        """Record an attempt as sent, and return its ticket once that is durable.
 
         Raises:
-            StoreUnwritable: the store stopped taking writes.
+            StoreUnwritable, LedgerDamaged: it is not on record, so it must not go.
         """
-        self._part.add(ended)
-        self._tally.add(ended)
-        self._gathered += 1
-        if self._gathered >= self._flush_at:
-            await self.flush()
+        ticket = self._next_ticket
+        self._next_ticket += 1
+        number = self.tries_of(row).attempts + 1
+        gathering = self._gathering
+        gathering.group.sent.append(InFlight(ticket, row, item_id, number, sent_at, endpoint, model, dialect))
+        self._wake.set()
+        try:
+            await gathering.durable.wait()
+        except BaseException:
+            self._gathering.group.answered.append((ticket,))  # cancelled before it went
+            raise
+        if gathering.problem is not None:
+            raise gathering.problem
+        return ticket
 
-    async def flush(self) -> None:
-        """Write what was gathered. Raises StoreUnwritable; what could not be written stays gathered."""
-        async with self._writing:
-            if not self._gathered:
-                return
-            part, gathered = self._part, self._gathered
-            self._part, self._gathered = self._new_part(), 0
-            if part.rest:
-                self._rest.append(part.rest_frame())
-                part.rest.clear()
-            try:
-                with anyio.CancelScope(shield=True):  # a part that was taken out must not get lost
-                    await anyio.to_thread.run_sync(self._writer.write_part, self._sequence, part)
-            except BaseException:
-                part.append(self._part)
-                self._part, self._gathered = part, gathered + self._gathered
-                self._flush_at = self._gathered + PART_ITEMS  # not again with every row
-                raise
-            self._sequence += gathered
-            self._flush_at = PART_ITEMS
+    def tried(self, row: int, item_id: str, attempt: Attempt) -> None:
+        """Record an attempt of an item that goes on."""
+        tries = self._tries[row] = self.tries_of(row).and_then([attempt])
+        group = self._gathering.group
+        group.tries.append((row, tries.encode()))
+        self._record(attempt.ticket, self._writing.tried(item_id, [attempt], self._typical(attempt)))
 
-    async def flush_regularly(self, report: Callable[[StoreUnwritable], None]) -> None:
+    async def put(self, ended: Ended) -> None:
+        """Record a row's end. Waits only while the disk is far behind."""
+        if isinstance(ended, Outcome):
+            row, last = ended.item.row, ended.last
+            earlier = self._tries.pop(row, None)
+            if earlier is not None:
+                self._gathering.group.ended.append((row,))
+            tries = (earlier or NO_TRIES).and_then([last])
+            self._record(last.ticket, self._writing.ended(ended, tries, self._typical(last)))
+        elif isinstance(ended, BadRow):
+            self._record(None, self._writing.bad_row(ended))
+        elif isinstance(ended, Duplicate):
+            self._duplicates.add(ended)
+        elif isinstance(ended, Skipped):
+            self._rest.add(ended.id, ended.row, "skipped", ended.answered_by_run_id)
+            self._tally.skipped += 1
+        else:
+            if ended.last is not None:
+                self.tried(ended.row, ended.id, ended.last)
+            self._rest.add(ended.id, ended.row, "not_attempted")
+            self._tally.not_attempted += 1
+        gathering = self._gathering
+        if len(gathering.entries) >= MOST_WAITING:
+            await gathering.durable.wait()
+
+    async def commit_groups(self, report: Report) -> None:
+        """Commit for as long as the run lasts; what goes wrong is reported, and tried again with what
+        comes."""
         while True:
-            await anyio.sleep(FLUSH_EVERY_S)
+            await self._wake.wait()
+            self._wake = anyio.Event()
+            problem = await self._commit()
+            if problem is not None:
+                report(problem)
+
+    async def seal_parts(self, report: Report) -> None:
+        """Make parts for as long as the run lasts."""
+        while True:
+            await self._is_due.wait()
+            self._is_due = anyio.Event()
             try:
-                await self.flush()
-            except StoreUnwritable as error:
-                report(error)
+                await self._seal()
+            except MediabatchError as problem:
+                report(problem)
 
     async def close(self) -> None:
-        """Write what is left, the rest file included. Raises StoreUnwritable."""
-        try:
-            await self.flush()
-        finally:
-            if self._rest:
-                rest = pl.concat(self._rest).sort("row")
-                await anyio.to_thread.run_sync(self._writer.write_rest, rest)
+        """Commit and seal what is left.
 
-    def _new_part(self) -> Part:
-        return Part(self._writer.run_id, self._job, self._endpoint_of_bad_rows)
+        Raises:
+            StoreUnwritable, LedgerDamaged: something could not be written; what is in the ledger stays there.
+        """
+        with anyio.CancelScope(shield=True):
+            while self._gathering.group:
+                problem = await self._commit()
+                if problem is not None:
+                    raise problem
+            await self._seal()
+            problem = await self._commit()
+            if problem is not None:
+                raise problem
+
+    async def _commit(self) -> MediabatchError | None:
+        async with self._committing:
+            gathering, self._gathering = self._gathering, _Gathering()
+            if not gathering.group:
+                return None
+            problem: MediabatchError | None
+            try:
+                with anyio.CancelScope(shield=True):
+                    problem = await self._off_loop(self._ledger.commit, gathering.group)
+            except MediabatchError as error:
+                gathering.problem = problem = error
+                self._put_back(gathering)
+            else:
+                for seq, entry in gathering.entries:
+                    self._tally.add(entry)
+                    self._batch.add(seq, entry)
+                if len(self._batch) >= self._part_items:
+                    self._is_due.set()
+            gathering.durable.set()
+            return problem
+
+    def _put_back(self, failed: _Gathering) -> None:
+        """What could not be written waits in front of what came meanwhile; attempts not recorded do not
+        go."""
+        later = self._gathering
+        for name in ("answered", "tries", "ended", "done", "sealed"):
+            setattr(later.group, name, getattr(failed.group, name) + getattr(later.group, name))
+        unsent = {sent.id for sent in failed.group.sent}
+        later.group.answered = [one for one in later.group.answered if one[0] not in unsent]
+        later.entries = failed.entries + later.entries
+
+    async def _seal(self) -> None:
+        async with self._sealing:
+            if not len(self._batch):
+                return
+            batch, self._batch = self._batch, Batch(self._batch.last_seq + 1)
+            try:
+                with anyio.CancelScope(shield=True):
+                    sealed: Sealed = await self._off_loop(seal, batch, self._writer)
+            except BaseException:
+                batch.extend(self._batch)  # nothing later may be sealed without it
+                self._batch = batch
+                raise
+            self._gathering.group.sealed.append(sealed)
+            self._wake.set()
+
+    def _record(self, ticket: int | None, entry: Entry) -> None:
+        seq = self._next_seq
+        self._next_seq += 1
+        gathering = self._gathering
+        if ticket is not None:
+            gathering.group.answered.append((ticket,))
+        gathering.group.done.append((seq, entry.encode()))
+        gathering.entries.append((seq, entry))
+        self._wake.set()
+
+    def _typical(self, attempt: Attempt) -> Any:
+        return self._tally.typical_cost(attempt.model) if attempt.state == "possibly_billed" else None

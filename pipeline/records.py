@@ -23,7 +23,10 @@ Provenance = Literal["reported", "derived", "estimated"]
 Seen = Literal["yes", "no", "unknown"]
 AttemptState = Literal["submitted", "not_billed", "billed", "possibly_billed"]
 RestStatus = Literal["skipped", "not_attempted"]
-RunState = Literal["running", "done", "halted", "interrupted"]
+RunState = Literal["running", "done", "halted", "interrupted", "deadline"]
+
+EMBEDDED = "embedded"
+"""The endpoint's name of rehearsals: never skipped over, never a latest outcome."""
 
 MEDIA_MODALITIES: tuple[MediaModality, ...] = ("image", "audio", "video", "document")
 
@@ -129,6 +132,7 @@ class Charge:
 class Attempt:
     """One time a request was sent, and what is known of it afterwards."""
 
+    ticket: int  # its number in the ledger
     number: int
     sent_at: datetime
     done_at: datetime
@@ -151,23 +155,43 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How an item that was asked ended. ``error`` is None exactly where it is ``ok``; ``request_key`` is None
-    where a local file that it counts by went away."""
+    where a local file that it counts by went away. ``last``: the attempt that decided; those before it are on
+    record already."""
 
     item: Item
     request_key: str | None
-    attempts: tuple[Attempt, ...]
+    last: Attempt
     error: AttemptError | None
     seen: tuple[Seen, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class NotAttempted:
-    """A row the run stopped before, or was limited to exclude. What had been tried stays on the bill."""
+    """A row the run stopped before, or was limited to exclude. ``last``: an attempt not on record yet."""
 
     id: str
     row: int
-    attempts: tuple[Attempt, ...] = ()
+    last: Attempt | None = None
 
 
-Ended = Outcome | BadRow | NotAttempted
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row whose request an earlier run has had answered."""
+
+    id: str
+    row: int
+    answered_by_run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A row that asks what an earlier row of the same run asks: it shares that one's outcome."""
+
+    id: str
+    row: int
+    first_row: int
+    request_key: str
+
+
+Ended = Outcome | BadRow | NotAttempted | Skipped | Duplicate
 """How a manifest row left the run: every row is exactly one of these."""

@@ -9,16 +9,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import anyio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
-from pipeline.errors import TransientError
+from pipeline.errors import AttemptError, TransientError
 from pipeline.records import Attempt
 
-if TYPE_CHECKING:
-    from pipeline.analyze import Case
+
+class UnderWay(Protocol):
+    """What the policy asks of the item it retries."""
+
+    started_s: float  # on anyio's clock
+
+    def tries_of(self, kind: type[AttemptError]) -> int:
+        """How many of its attempts ended in just this error."""
+
+    def goes_on(self) -> None:
+        """Told before every wait: another attempt will follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ def retrying(rules: RetryRules, sleep: Callable[[str, float], Awaitable[None]]) 
 
     def stop(state: RetryCallState) -> bool:
         error = _error(state)
-        case: Case = state.args[0]
+        case: UnderWay = state.args[0]
         if state.attempt_number >= rules.max_attempts:
             return True
         if error.max_tries is not None and case.tries_of(type(error)) >= error.max_tries:
@@ -67,10 +76,16 @@ def retrying(rules: RetryRules, sleep: Callable[[str, float], Awaitable[None]]) 
             wait=wait,
             stop=stop,
             sleep=partial(sleep, model),
+            before_sleep=_on_record,
             retry_error_callback=_last_attempt,
         )
 
     return policy
+
+
+def _on_record(state: RetryCallState) -> None:
+    case: UnderWay = state.args[0]
+    case.goes_on()
 
 
 def _is_transient(attempt: Attempt) -> bool:

@@ -10,15 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import anyio
 import anyio.to_thread
 
 from pipeline.analyze import Endpoint, analyze
-from pipeline.errors import ManifestError, MediabatchError, StoreUnwritable
+from pipeline.errors import LedgerDamaged, ManifestError, MediabatchError, StoreUnwritable
 from pipeline.gate import Gate
-from pipeline.recorder import Recorder
-from pipeline.records import BadRow, Ended, Item, NotAttempted, Outcome, RunState
+from pipeline.keys import request_key
+from pipeline.recorder import OffLoop, Recorder
+from pipeline.records import (
+    BadRow,
+    Duplicate,
+    Ended,
+    Item,
+    NotAttempted,
+    Outcome,
+    Request,
+    RunState,
+    Skipped,
+)
+from pipeline.repeats import Repeats
 from pipeline.tally import Tally
 
 LIVE_PER_SLOT = 4
@@ -43,6 +56,7 @@ class Summary:
     job: str
     state: RunState
     started_at: datetime
+    began_at: datetime  # this session
     finished_at: datetime
     halts: tuple[Halt, ...]
     tally: Tally
@@ -51,8 +65,11 @@ class Summary:
 class Feed:
     """Rows of the manifest, read a batch ahead in a thread, handed out one by one."""
 
-    def __init__(self, batches: Iterator[list[Item | BadRow]]) -> None:
+    def __init__(
+        self, batches: Iterator[list[Item | BadRow]], *, off_loop: OffLoop = anyio.to_thread.run_sync
+    ) -> None:
         self._batches = batches
+        self._off_loop = off_loop
         self._at_hand: Iterator[Item | BadRow] = iter(())
         self._reading = anyio.Lock()
         self._is_over = False
@@ -71,28 +88,32 @@ class Feed:
                 row = next(self._at_hand, None)  # another worker may have read meanwhile
                 if row is not None:
                     return row
-                batch = await anyio.to_thread.run_sync(next, self._batches, None)
+                batch = await self._off_loop(next, self._batches, None)
                 self._is_over = batch is None
                 self._at_hand = iter(batch or ())
 
 
 class Run:
-    """One launch over one manifest, against one endpoint."""
+    """One session of a run over its manifest, against one endpoint."""
 
     def __init__(
         self,
         feed: Feed,
         endpoint: Endpoint,
         recorder: Recorder,
+        repeats: Repeats,
         *,
         limit: int | None = None,
     ) -> None:
         self._feed = feed
         self._endpoint = endpoint
         self._recorder = recorder
+        self._repeats = repeats
         self._limit = limit
         self._halt: Halt | None = None
-        self._interrupted = False
+        self._stopped: Literal["interrupted", "deadline"] | None = None
+        self._is_over = False
+        self._dropped: list[NotAttempted] = []
         self._workers = 0
 
     @property
@@ -101,9 +122,11 @@ class Run:
 
     @property
     def state(self) -> RunState:
-        if self._interrupted:
+        if self._stopped == "interrupted":
             return "interrupted"
-        return "halted" if self.halts else "done"
+        if self.halts:
+            return "halted"
+        return self._stopped or "done"
 
     @property
     def halts(self) -> tuple[Halt, ...]:
@@ -114,10 +137,11 @@ class Run:
         ]
         return (*of_models, *([self._halt] if self._halt else []))
 
-    def interrupt(self) -> None:
+    def stop(self, why: Literal["interrupted", "deadline"]) -> None:
         """Admit nothing new; what is in flight is waited for."""
-        self._interrupted = True
-        self.gate.close()
+        if not self._is_over:
+            self._stopped = self._stopped or why
+            self.gate.close()
 
     def halt(self, reason: MediabatchError) -> None:
         """Stop the whole run for a reason that concerns all models."""
@@ -129,20 +153,22 @@ class Run:
         """Bring every row to its outcome and record it.
 
         A store that stops taking writes halts the run: what is in flight is waited for, and written if the
-        store takes it by then.
+        store takes it by then. Cancelled, it drops what is in flight: that stands in the ledger as sent.
         """
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._recorder.flush_regularly, self.halt)
+                tasks.start_soon(self._recorder.commit_groups, self.halt)
+                tasks.start_soon(self._recorder.seal_parts, self.halt)
                 await self._work_through()
                 tasks.cancel_scope.cancel()
         finally:
             # Also when a bug or a second signal ends the run: what was answered was paid for.
+            self._is_over = True
             with anyio.CancelScope(shield=True):
                 try:
                     await self._set_aside_the_rest()
                     await self._recorder.close()
-                except StoreUnwritable as error:
+                except (StoreUnwritable, LedgerDamaged) as error:
                     self.halt(error)
 
     async def _work_through(self) -> None:
@@ -167,19 +193,15 @@ class Run:
                 row = await self._next()
                 if row is None:
                     return
-                ended = await self._end(row)
-                try:
-                    await self._recorder.put(ended)
-                except StoreUnwritable as error:
-                    self.halt(error)
+                await self._recorder.put(await self._end(row))
         finally:
             self._workers -= 1
 
     async def _set_aside_the_rest(self) -> None:
-        """Where workers were sent home: what was under way, and after a second signal what never was."""
-        for dropped in self._endpoint.dropped:
+        """Where workers were sent home: what was under way, and what never was."""
+        for dropped in self._dropped:
             await self._recorder.put(dropped)
-        while self._interrupted and (row := await self._next()) is not None:
+        while self._stopped and (row := await self._next()) is not None:
             await self._recorder.put(row if isinstance(row, BadRow) else NotAttempted(row.id, row.row))
 
     async def _next(self) -> Item | BadRow | None:
@@ -194,12 +216,42 @@ class Run:
             return NotAttempted(row.id, row.row)
         if isinstance(row, BadRow):
             return row
-        ended = await analyze(row, self._endpoint)
+        try:
+            key = await key_of(row.request)
+            return self._repeated(row, key) or await self._asked(row, key)
+        except (StoreUnwritable, LedgerDamaged) as error:  # it could not be put on record, so it did not go
+            self.halt(error)
+            return NotAttempted(row.id, row.row)
+        except anyio.get_cancelled_exc_class():
+            self._dropped.append(NotAttempted(row.id, row.row))
+            raise
+
+    def _repeated(self, item: Item, key: str | None) -> Skipped | Duplicate | None:
+        if key is None:
+            return None
+        run_id = self._repeats.answered_by(key)
+        if run_id is not None:
+            return Skipped(item.id, item.row, run_id)
+        first_row = self._repeats.first_row(key, item.row)
+        return None if first_row == item.row else Duplicate(item.id, item.row, first_row, key)
+
+    async def _asked(self, item: Item, key: str | None) -> Outcome | NotAttempted:
+        ended = await analyze(item, key, self._endpoint, self._recorder)
         if isinstance(ended, Outcome) and ended.error is not None:
             alike = self._endpoint.rules.halts_run(ended.error)
             if alike is not None:
                 self.halt(alike)
         return ended
+
+
+async def key_of(request: Request) -> str | None:
+    """The request key; None where a local file went away meanwhile. Files are read off the event loop."""
+    if not any(media.is_local for media in request.media):
+        return request_key(request)
+    try:
+        return await anyio.to_thread.run_sync(request_key, request)
+    except OSError:
+        return None
 
 
 def only_one(error: BaseException) -> BaseException:

@@ -74,7 +74,7 @@ class Transport:
     def __init__(self, settings: WireSettings, wire: httpx.AsyncBaseTransport) -> None:
         self._url = httpx.URL(settings.url)
         self._host = self._url.netloc.decode()
-        self._headers = httpx.Headers({"Content-Type": "application/json", **settings.headers})
+        self._headers = httpx.Headers({"Content-Type": "application/json", **settings.headers}).raw
         self._max_reply_bytes = settings.max_reply_bytes
         self._in_errors, self._in_answers = _echoes(settings.headers)
         self._wire = wire
@@ -87,14 +87,18 @@ class Transport:
     ) -> None:
         await self._wire.aclose()
 
-    async def post(self, body: bytes) -> Answer:
+    async def post(self, body: bytes, idempotency_key: str) -> Answer:
         """Send one body and read the whole answer, whatever its status.
+
+        ``idempotency_key`` is the same for all attempts of a request, so that an endpoint that knows the
+        header can refuse to bill twice.
 
         Raises:
             TransientError: the wire failed; ``state`` says whether the attempt may have been billed.
             TooLarge: the reply went past the cap.
         """
-        request = httpx.Request("POST", self._url, headers=self._headers, content=body)
+        headers = [*self._headers, (b"Idempotency-Key", idempotency_key.encode())]
+        request = httpx.Request("POST", self._url, headers=headers, content=body)
         try:
             response = await self._wire.handle_async_request(request)
             try:

@@ -82,10 +82,11 @@ class Manifest:
     _sources: tuple[Source, ...] = field(repr=False)
     _stamps: tuple[tuple[int, int], ...] = field(repr=False)
 
-    def read(self, defaults: Defaults) -> Iterator[list[Item | BadRow]]:
+    def read(self, defaults: Defaults, passed: bytearray | None = None) -> Iterator[list[Item | BadRow]]:
         """All rows in order, in lists of at most 2,000; rows count from 1 over all files.
 
         Ids are unique within one reading, and the same in each. Only the columns that matter are decoded.
+        ``passed[row]`` is not 0 for rows to pass over: their ids are taken, and that is all.
 
         Raises:
             ManifestError: a file changed since it was opened.
@@ -97,12 +98,20 @@ class Manifest:
             for columns in source.cells(wanted):
                 present = dict(zip(wanted, columns, strict=True))
                 height = len(columns[0]) if columns else 0
+                if passed is not None and rows.pass_over_all(
+                    present.get("id"), passed[row + 1 : row + 1 + height]
+                ):
+                    row += height
+                    continue
                 cells = zip(
                     *(present[name] if name in present else repeat(None, height) for name in READ),
                     strict=True,
                 )
                 batch: list[Item | BadRow] = []
                 for row, values in enumerate(cells, row + 1):  # noqa: B020  # rows go on counting
+                    if passed is not None and passed[row]:
+                        rows.pass_over(row, values, folder)
+                        continue
                     batch.append(rows.record(row, values, folder))
                     if len(batch) == BATCH_ROWS:
                         yield batch

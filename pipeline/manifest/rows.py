@@ -87,6 +87,30 @@ class Rows:
         )
         return Item(item_id, row, request)
 
+    def pass_over_all(self, id_cells: list[object] | None, passed: bytearray) -> bool:
+        """Take the ids of a block whose rows are all passed over and have plain ids; whether it was one."""
+        if id_cells is None or 0 in passed:
+            return False
+        if not all(type(cell) is str and cell and not cell.isspace() for cell in id_cells):
+            return False
+        for cell in id_cells:
+            if not self._ids.claim(cell):  # type: ignore[arg-type] # a text, as was just seen
+                self._ids.numbered(cell)  # type: ignore[arg-type]
+        return True
+
+    def pass_over(self, row: int, cells: tuple[object, ...], folder: str) -> None:
+        """Take the row's id, as ``record`` would, and nothing else."""
+        if type(cells[0]) is str and cells[0]:
+            try:
+                explicit = scalar_text(cells[0], "id")
+            except CellProblem:
+                explicit = None
+            if explicit is not None:
+                if not self._ids.claim(explicit):
+                    self._ids.numbered(explicit)
+                return
+        self.record(row, cells, folder)
+
     def _bad(self, row: int, explicit: str | None, cells: Iterable[object], found: CellProblem) -> BadRow:
         if explicit is None:
             item_id = self._ids.default(["cells", *(repr(cell) for cell in cells if cell is not None)])

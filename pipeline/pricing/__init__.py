@@ -11,7 +11,17 @@ come with the package, or from a file. Counts come from `pipeline.dialects`; cha
 from __future__ import annotations
 
 from pipeline.pricing.arithmetic import NegativeCount, Priced, price, total
-from pipeline.pricing.books import ListPrices, PriceBook
+from pipeline.pricing.books import BookIdentity, ListPrices, PriceBook
 from pipeline.pricing.rates import Rates, UnitPrice
 
-__all__ = ["ListPrices", "NegativeCount", "PriceBook", "Priced", "Rates", "UnitPrice", "price", "total"]
+__all__ = [
+    "BookIdentity",
+    "ListPrices",
+    "NegativeCount",
+    "PriceBook",
+    "Priced",
+    "Rates",
+    "UnitPrice",
+    "price",
+    "total",
+]

@@ -40,6 +40,9 @@ class PriceBook(Protocol):
     def rates(self, model: str, at: datetime) -> Rates | None:
         """The rates for ``model`` at that instant (UTC-aware), or None where the book has no such model."""
 
+    def identity(self) -> BookIdentity:
+        """Which prices these are, for run.json."""
+
 
 class ListPrices:
     """genai-prices' list prices, in USD.

@@ -13,10 +13,8 @@ from typing import Any
 import polars as pl
 
 from pipeline.errors import StoreError
+from pipeline.records import EMBEDDED
 from pipeline.store.schemas import SCHEMAS
-
-EMBEDDED = "embedded"
-"""The endpoint's name of rehearsals: never skipped over, never a latest outcome."""
 
 
 def scan(out: Path, dataset: str) -> pl.LazyFrame:
@@ -41,13 +39,23 @@ def scan(out: Path, dataset: str) -> pl.LazyFrame:
     )
 
 
-def latest_outcomes(results: pl.LazyFrame) -> pl.LazyFrame:
-    """Of each (job, item): the newest ``ok``, else the newest ``failed``. Embedded answers never count."""
+def latest_outcomes(results: pl.LazyFrame, *, rehearsals: bool = False) -> pl.LazyFrame:
+    """Of each (job, item): the newest ``ok``, else the newest ``failed``. Embedded answers never count.
+
+    THE latest outcome: `report`, `export`, `reprocess` and users' own queries mean this. ``results`` is the
+    dataset or a part of it; rows at rest are no outcomes, and stand in another dataset. Costs are not in
+    question here: they add up over all tries and runs. ``rehearsals``: of embedded answers instead.
+    """
+    is_rehearsed = pl.col("endpoint").eq_missing(EMBEDDED)
     return (
-        results.filter(pl.col("endpoint").ne_missing(EMBEDDED))
+        results.filter(is_rehearsed if rehearsals else ~is_rehearsed)
         .sort(pl.col("status") == "ok", "finished_at", "run_id")
         .unique(["job", "item_id"], keep="last", maintain_order=True)
     )
+
+
+def has_run(out: Path, run_id: str) -> bool:
+    return (out / "runs" / run_id / "run.json").is_file()
 
 
 def run_ids(out: Path) -> list[str]:
@@ -66,10 +74,68 @@ def run_facts(out: Path, run_id: str) -> dict[str, Any]:
     """What run.json says.
 
     Raises:
-        StoreError: the store has no such run.
+        StoreError: the store has no such run, or what it says is damaged.
     """
+    path = out / "runs" / run_id / "run.json"
     try:
-        facts: dict[str, Any] = json.loads((out / "runs" / run_id / "run.json").read_text("utf-8"))
+        facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
     except OSError:
         raise StoreError(f"--out {out}: no run {run_id!r} here") from None
+    except ValueError:
+        raise StoreError(f"{path} is damaged: put back a copy of it") from None
     return facts
+
+
+def runs_of(out: Path, job: str) -> list[dict[str, Any]]:
+    """What run.json says of every run of a job, oldest first; by time, for a person may have named a run.
+
+    Raises:
+        StoreError: there is no store at ``out``.
+    """
+    runs = [facts for facts in (run_facts(out, run_id) for run_id in run_ids(out)) if facts["job"] == job]
+    return sorted(runs, key=lambda facts: (str(facts["started_at"]), str(facts["run_id"])))
+
+
+def answered_requests(out: Path, job: str, *, but_run: str) -> pl.DataFrame:
+    """``key`` (the first 64 bits of a request key) and ``run_id`` of every request that the job had answered
+    ``ok`` in other runs, the newest run each. Rehearsals never count.
+
+    Raises:
+        StoreError: a part of a finished run is damaged.
+    """
+    query = (
+        scan(out, "results")
+        .filter(
+            pl.col("job") == job,
+            pl.col("status") == "ok",
+            pl.col("run") != but_run,  # the path key: its files are not even opened
+            pl.col("endpoint").ne_missing(EMBEDDED),
+            pl.col("request_key").is_not_null(),
+        )
+        .select(
+            pl.col("request_key").str.slice(2, 16).str.to_integer(base=16, dtype=pl.UInt64).alias("key"),
+            "run_id",
+            "finished_at",
+        )
+        .group_by("key")
+        .agg(pl.col("run_id").sort_by("finished_at").last())
+    )
+    try:
+        return query.collect()
+    except (pl.exceptions.PolarsError, OSError):
+        damaged = _damaged_part(out, "results")
+        if damaged is None:
+            raise
+        raise StoreError(
+            f"{damaged} is damaged, and its run is finished, so that it cannot be made again: put back a "
+            "copy, or move it out of the store, whereupon its items are asked again"
+        ) from None
+
+
+def _damaged_part(out: Path, dataset: str) -> Path | None:
+    for path in sorted((out / dataset).glob("date=*/run=*/*.parquet")):
+        try:
+            pl.read_parquet(path, hive_partitioning=False)
+        except (pl.exceptions.PolarsError, OSError):
+            return path
+    return None

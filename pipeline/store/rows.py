@@ -1,4 +1,9 @@
-"""Records → frames of the datasets' schemas."""
+"""Records → rows of the datasets, as the ledger keeps them and as Parquet wants them.
+
+A row is a tuple in the schema's order, of values that JSON knows too: instants as microseconds since 1970
+(UTC), money as decimal text. So the ledger can write a row ahead, and a part made from the ledger is the
+part that would have been made without a crash.
+"""
 
 from __future__ import annotations
 
@@ -6,147 +11,114 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import chain
+from typing import NamedTuple, Self
 
 import orjson
 import polars as pl
 
+from pipeline.ledger import InFlight
 from pipeline.media.urls import storable
 from pipeline.pricing import total
-from pipeline.records import Attempt, BadRow, Item, NotAttempted, Outcome, Request
-from pipeline.store.schemas import ATTEMPTS, COSTS, MEDIA, REST, RESULTS
+from pipeline.records import Attempt, BadRow, Item, Outcome, Request
+from pipeline.store.schemas import ATTEMPTS, COST, COSTS, INSTANT, MEDIA, PRICE, RESULTS
 
-Row = tuple[object, ...]
+Row = Sequence[object]
+
+RESULT_COLUMN = {name: place for place, name in enumerate(RESULTS)}
+ATTEMPT_COLUMN = {name: place for place, name in enumerate(ATTEMPTS)}
+COST_COLUMN = {name: place for place, name in enumerate(COSTS)}
 
 
-@dataclass(slots=True)
-class Part:
-    """Rows of the datasets that belong together, gathered item by item."""
+class Tries(NamedTuple):
+    """What the earlier attempts of an item that has not ended came to, in this run."""
+
+    attempts: int = 0
+    cost: Decimal | None = None
+    cost_low: Decimal | None = None
+    cost_high: Decimal | None = None
+    currency: str | None = None
+    unpriced_tokens: int = 0
+    started_at: int | None = None  # microseconds
+
+    def encode(self) -> bytes:
+        return orjson.dumps([str(value) if isinstance(value, Decimal) else value for value in self])
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        attempts, cost, low, high, currency, unpriced_tokens, started_at = orjson.loads(body)
+        return cls(
+            attempts, _decimal(cost), _decimal(low), _decimal(high), currency, unpriced_tokens, started_at
+        )
+
+    def and_then(self, attempts: Sequence[Attempt]) -> Tries:
+        """With later attempts added. A bound is None where it needs a rate nobody knows."""
+        unpriced_tokens, currency = self.unpriced_tokens, self.currency
+        for attempt in attempts:
+            for charge in attempt.charges:
+                if charge.cost is None:
+                    unpriced_tokens += charge.count.tokens
+                else:
+                    currency = charge.currency
+        paid: list[tuple[Decimal | None, Decimal | None, Decimal | None]]
+        paid = [(one.cost, one.cost_low, one.cost_high) for one in attempts if one.cost is not None]
+        if self.cost is not None:
+            paid.append((self.cost, self.cost_low, self.cost_high))
+        if len(paid) == 1:
+            cost, low, high = paid[0]
+        else:
+            costs, lows, highs = zip(*paid, strict=True) if paid else ((), (), ())
+            cost = total(costs)
+            low = None if None in lows else total(lows)
+            high = None if None in highs else total(highs)
+        started_at = self.started_at
+        if started_at is None and attempts:
+            started_at = micros(attempts[0].sent_at)
+        return Tries(self.attempts + len(attempts), cost, low, high, currency, unpriced_tokens, started_at)
+
+    def and_lost(self, sent_at: int) -> Tries:
+        """With an attempt added of which nothing is known."""
+        return self._replace(attempts=self.attempts + 1, started_at=self.started_at or sent_at)
+
+
+NO_TRIES = Tries()
+
+
+class Entry(NamedTuple):
+    """What one commit records: attempts with their charges, and the result of the item that ended, if it
+    did."""
+
+    attempts: list[Row]
+    costs: list[Row]
+    result: Row | None
+
+    def encode(self) -> bytes:
+        return orjson.dumps((self.attempts, self.costs, self.result))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        return cls(*orjson.loads(body))
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """Whose rows they are: what every row of a run begins with."""
 
     run_id: str
     job: str
     endpoint_of_bad_rows: str | None  # `embedded` in a rehearsal, whose rows never count; else unknown
-    results: list[Row] = field(default_factory=list)
-    costs: list[Row] = field(default_factory=list)
-    attempts: list[Row] = field(default_factory=list)
-    rest: list[Row] = field(default_factory=list)
 
-    def add(self, ended: Outcome | BadRow | NotAttempted) -> None:
-        if isinstance(ended, Outcome):
-            self.results.append(self._outcome(ended))
-            self._add_attempts(ended.item.id, ended.attempts)
-        elif isinstance(ended, BadRow):
-            self.results.append(self._bad_row(ended))
-        else:
-            self.rest.append((self.run_id, self.job, ended.id, ended.row, "not_attempted", None))
-            self._add_attempts(ended.id, ended.attempts)
+    def tried(self, item_id: str, attempts: Sequence[Attempt], possible_cost: Decimal | None) -> Entry:
+        """Attempts of an item that goes on."""
+        return Entry(*self._attempts(item_id, attempts, possible_cost), None)
 
-    def append(self, later: Part) -> None:
-        self.results += later.results
-        self.costs += later.costs
-        self.attempts += later.attempts
-        self.rest += later.rest
+    def ended(self, outcome: Outcome, tries: Tries, possible_cost: Decimal | None) -> Entry:
+        """An item's end, with its last attempt. ``tries``: what all of its attempts came to."""
+        rows, costs = self._attempts(outcome.item.id, [outcome.last], possible_cost)
+        return Entry(rows, costs, self._outcome(outcome, tries))
 
-    def frames(self) -> dict[str, pl.DataFrame]:
-        """The datasets that have rows, in the order in which they are written: results come last, so
-        that whoever sees an answer sees its bill."""
-        return {
-            name: _frame(rows, schema)
-            for name, rows, schema in (
-                ("attempts", self.attempts, ATTEMPTS),
-                ("costs", self.costs, COSTS),
-                ("results", self.results, RESULTS),
-            )
-            if rows
-        }
-
-    def rest_frame(self) -> pl.DataFrame:
-        return _frame(self.rest, REST)
-
-    def _add_attempts(self, item_id: str, attempts: Iterable[Attempt]) -> None:
-        for attempt in attempts:
-            reply = attempt.reply
-            usage = reply.usage if reply else None
-            self.attempts.append(
-                (
-                    self.run_id,
-                    self.job,
-                    item_id,
-                    attempt.number,
-                    "sync",
-                    reply.reply_id if reply else None,
-                    attempt.sent_at,
-                    attempt.done_at,
-                    attempt.state,
-                    None,
-                    reply.reported_cost if reply else None,
-                    attempt.http_status,
-                    attempt.error.error_class if attempt.error else None,
-                    attempt.request_id,
-                    attempt.endpoint,
-                    attempt.model,
-                    attempt.dialect,
-                    usage.raw if usage else None,
-                )
-            )
-            for charge in attempt.charges:
-                count = charge.count
-                self.costs.append(
-                    (
-                        self.run_id,
-                        self.job,
-                        item_id,
-                        attempt.number,
-                        attempt.done_at,
-                        attempt.model,
-                        attempt.endpoint,
-                        count.modality,
-                        count.direction,
-                        count.kind,
-                        count.tokens,
-                        charge.price_per_mtok,
-                        charge.cost,
-                        charge.currency,
-                        count.provenance,
-                        charge.price_source,
-                    )
-                )
-
-    def _outcome(self, outcome: Outcome) -> Row:
-        item, attempts, error = outcome.item, outcome.attempts, outcome.error
-        last = attempts[-1]
-        reply = last.reply
-        usage = reply.usage if reply else None
-        return (
-            self.run_id,
-            self.job,
-            item.id,
-            outcome.request_key,
-            item.row,
-            "ok" if error is None else "failed",
-            reply.text if reply else None,
-            reply.finish_reason if reply else None,
-            item.request.model,
-            reply.model if reply else None,
-            last.endpoint,
-            reply.reply_id if reply else None,
-            len(attempts),
-            error.error_class if error else None,
-            str(error) if error else None,
-            last.http_status,
-            usage.prompt_tokens if usage else None,
-            usage.completion_tokens if usage else None,
-            usage.total_tokens if usage else None,
-            *_costs(attempts),
-            _media(item, outcome),
-            None,
-            attempts[0].sent_at,
-            last.done_at,
-            (last.done_at - last.sent_at).total_seconds(),
-            request_json(item.request),
-        )
-
-    def _bad_row(self, bad: BadRow) -> Row:
-        now = datetime.now(UTC)
+    def bad_row(self, bad: BadRow) -> Entry:
+        now = micros(datetime.now(UTC))
         known: dict[str, object] = {
             "run_id": self.run_id,
             "job": self.job,
@@ -162,7 +134,152 @@ class Part:
             "started_at": now,
             "finished_at": now,
         }
-        return tuple(known.get(name) for name in RESULTS)
+        return Entry([], [], tuple([known.get(name) for name in RESULTS]))
+
+    def lost(self, sent: InFlight, possible_cost: Decimal | None) -> Entry:
+        """An attempt that was under way when the process ended: nobody knows whether it was billed."""
+        known: dict[str, object] = {
+            "run_id": self.run_id,
+            "job": self.job,
+            "item_id": sent.item_id,
+            "attempt": sent.number,
+            "carrier": "sync",
+            "sent_at": sent.sent_at,
+            "state": "possibly_billed",
+            "possible_cost": _text(possible_cost),
+            "error_class": "Lost",
+            "endpoint": sent.endpoint,
+            "model": sent.model,
+            "dialect": sent.dialect,
+        }
+        return Entry([tuple([known.get(name) for name in ATTEMPTS])], [], None)
+
+    def _attempts(
+        self, item_id: str, attempts: Sequence[Attempt], possible_cost: Decimal | None
+    ) -> tuple[list[Row], list[Row]]:
+        rows: list[Row] = []
+        costs: list[Row] = []
+        for attempt in attempts:
+            reply = attempt.reply
+            usage = reply.usage if reply else None
+            done_at = micros(attempt.done_at)
+            rows.append(
+                (
+                    self.run_id,
+                    self.job,
+                    item_id,
+                    attempt.number,
+                    "sync",
+                    reply.reply_id if reply else None,
+                    micros(attempt.sent_at),
+                    done_at,
+                    attempt.state,
+                    _text(possible_cost) if attempt.state == "possibly_billed" else None,
+                    _text(reply.reported_cost) if reply else None,
+                    attempt.http_status,
+                    attempt.error.error_class if attempt.error else None,
+                    attempt.request_id,
+                    attempt.endpoint,
+                    attempt.model,
+                    attempt.dialect,
+                    usage.raw if usage else None,
+                )
+            )
+            for charge in attempt.charges:
+                count = charge.count
+                costs.append(
+                    (
+                        self.run_id,
+                        self.job,
+                        item_id,
+                        attempt.number,
+                        done_at,
+                        attempt.model,
+                        attempt.endpoint,
+                        count.modality,
+                        count.direction,
+                        count.kind,
+                        count.tokens,
+                        _text(charge.price_per_mtok),
+                        _text(charge.cost),
+                        charge.currency,
+                        count.provenance,
+                        charge.price_source,
+                    )
+                )
+        return rows, costs
+
+    def _outcome(self, outcome: Outcome, tries: Tries) -> Row:
+        item, error = outcome.item, outcome.error
+        last = outcome.last
+        reply = last.reply
+        usage = reply.usage if reply else None
+        done_at = micros(last.done_at)
+        return (
+            self.run_id,
+            self.job,
+            item.id,
+            outcome.request_key,
+            item.row,
+            "ok" if error is None else "failed",
+            reply.text if reply else None,
+            reply.finish_reason if reply else None,
+            item.request.model,
+            reply.model if reply else None,
+            last.endpoint,
+            reply.reply_id if reply else None,
+            tries.attempts,
+            error.error_class if error else None,
+            str(error) if error else None,
+            last.http_status,
+            usage.prompt_tokens if usage else None,
+            usage.completion_tokens if usage else None,
+            usage.total_tokens if usage else None,
+            _text(tries.cost),
+            _text(tries.cost_low),
+            _text(tries.cost_high),
+            tries.currency,
+            tries.unpriced_tokens,
+            _media(item, outcome),
+            None,
+            tries.started_at,
+            done_at,
+            (last.done_at - last.sent_at).total_seconds(),
+            request_json(item.request),
+        )
+
+
+@dataclass(slots=True)
+class Part:
+    """Entries that stand in the store together."""
+
+    attempts: list[Row] = field(default_factory=list)
+    costs: list[Row] = field(default_factory=list)
+    results: list[Row] = field(default_factory=list)
+
+    def add(self, entry: Entry) -> None:
+        self.attempts.extend(entry.attempts)
+        self.costs.extend(entry.costs)
+        if entry.result is not None:
+            self.results.append(entry.result)
+
+    def extend(self, later: Part) -> None:
+        self.attempts.extend(later.attempts)
+        self.costs.extend(later.costs)
+        self.results.extend(later.results)
+
+    def frames(self) -> dict[str, pl.DataFrame]:
+        """The datasets that have rows, in the order in which they are written: results come last, so
+        that whoever sees an answer sees its bill."""
+        return {
+            name: frame_of(rows, schema)
+            for name, rows, schema in (
+                ("attempts", self.attempts, ATTEMPTS),
+                ("costs", self.costs, COSTS),
+                ("results", self.results, RESULTS),
+            )
+            if rows
+        }
 
 
 def request_json(request: Request) -> str:
@@ -180,30 +297,17 @@ def request_json(request: Request) -> str:
     ).decode()
 
 
-def _costs(
-    attempts: Sequence[Attempt],
-) -> tuple[Decimal | None, Decimal | None, Decimal | None, str | None, int]:
-    """cost, cost_low, cost_high, currency, unpriced_tokens over all attempts of an item."""
-    unpriced_tokens = 0
-    currency = None
-    for attempt in attempts:
-        for charge in attempt.charges:
-            if charge.cost is None:
-                unpriced_tokens += charge.count.tokens
-            else:
-                currency = charge.currency
-    paid = [attempt for attempt in attempts if attempt.cost is not None]
-    if len(paid) == 1:
-        return paid[0].cost, paid[0].cost_low, paid[0].cost_high, currency, unpriced_tokens
-    lows = [attempt.cost_low for attempt in paid]
-    highs = [attempt.cost_high for attempt in paid]
-    return (
-        total(attempt.cost for attempt in paid),
-        None if None in lows else total(lows),
-        None if None in highs else total(highs),
-        currency,
-        unpriced_tokens,
-    )
+def micros(instant: datetime) -> int:
+    """Microseconds since 1970, exactly."""
+    return int(instant.timestamp()) * 1_000_000 + instant.microsecond
+
+
+def _text(amount: Decimal | None) -> str | None:
+    return None if amount is None else f"{amount:f}"
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
 
 
 def _media(item: Item, outcome: Outcome) -> tuple[tuple[str, str, str], ...]:
@@ -215,28 +319,35 @@ def _media(item: Item, outcome: Outcome) -> tuple[tuple[str, str, str], ...]:
     )
 
 
-def _frame(rows: list[Row], schema: pl.Schema) -> pl.DataFrame:
-    columns = zip(*rows, strict=True) if rows else ((),) * len(schema)
+def frame_of(rows: Sequence[Row], schema: pl.Schema) -> pl.DataFrame:
+    """Rows of primitives → a frame of exactly this schema."""
+    columns: Iterable[Sequence[object]] = zip(*rows, strict=True) if rows else [()] * len(schema)
     return pl.DataFrame(
-        [
-            _media_column(name, values) if dtype == MEDIA else pl.Series(name, values, dtype=dtype)
-            for (name, dtype), values in zip(schema.items(), columns, strict=True)
-        ]
+        [_column(name, values, dtype) for (name, dtype), values in zip(schema.items(), columns, strict=True)]
     )
 
 
-def _media_column(name: str, values: Sequence[tuple[tuple[str, str, str], ...]]) -> pl.Series:
+def _column(name: str, values: Sequence[object], dtype: pl.DataType) -> pl.Series:
+    if dtype == MEDIA:
+        return _media_column(name, values)
+    if dtype == INSTANT:
+        return pl.Series(name, values, dtype=pl.Int64).cast(dtype)
+    if dtype in (COST, PRICE):
+        return pl.Series(name, values, dtype=pl.String).cast(dtype)
+    return pl.Series(name, values, dtype=dtype)
+
+
+def _media_column(name: str, values: Sequence[object]) -> pl.Series:
     # Built flat and grouped: sixty times as fast as from nested Python values.
-    flat = [(place, *media) for place, one in enumerate(values) for media in one]
-    places = pl.DataFrame({"place": range(len(values))}, schema={"place": pl.Int64})
+    lengths = [len(one) for one in values]  # type: ignore[arg-type] # rows of this column hold lists
+    flat: list[object] = list(chain.from_iterable(values))  # type: ignore[arg-type]
+    places = pl.int_range(len(values), eager=True).repeat_by(pl.Series(lengths, dtype=pl.UInt32)).explode()
     grouped = (
-        pl.DataFrame(
-            flat,
-            schema={"place": pl.Int64, "modality": pl.String, "url": pl.String, "seen": pl.String},
-            orient="row",
-        )
+        pl.DataFrame(flat, schema={"modality": pl.String, "url": pl.String, "seen": pl.String}, orient="row")
+        .with_columns(place=places.drop_nulls())
         .group_by("place", maintain_order=True)
         .agg(pl.struct("modality", "url", "seen").alias(name))
     )
-    column = places.join(grouped, on="place", how="left", maintain_order="left")[name]
+    every = pl.DataFrame({"place": pl.int_range(len(values), eager=True)})
+    column = every.join(grouped, on="place", how="left", maintain_order="left")[name]
     return column.fill_null(pl.Series([[]], dtype=MEDIA)).cast(MEDIA)

@@ -19,7 +19,7 @@ from pipeline.store.rows import Part
 class RunWriter:
     """Writes what one run leaves in the store. Synchronous: callers bring the thread.
 
-    Parts are named by the sequence number of their first item, so that writing one again overwrites it.
+    Parts are named by their first ledger sequence, so that writing one again overwrites it.
     """
 
     def __init__(self, out: Path, run_id: str, started_at: datetime) -> None:
@@ -50,25 +50,59 @@ class RunWriter:
     def dataset_folder(self, name: str) -> Path:
         return self.out / name / self._partition
 
-    def write_part(self, sequence: int, part: Part) -> None:
-        """Raises StoreUnwritable where the disk refuses."""
+    def parts(self, name: str) -> list[Path]:
+        """The parts of this run in a dataset, in the order of the ledger."""
+        return sorted(self.dataset_folder(name).glob("part-*.parquet"))
+
+    def numbered_parts(self, name: str) -> dict[int, Path]:
+        """The same by first ledger sequence."""
+        return {int(path.stem.removeprefix("part-")): path for path in self.parts(name)}
+
+    def write_part(self, sequence: int, part: Part) -> dict[str, bytes]:
+        """Write a part's files; return what each holds, by path below the store.
+
+        Raises:
+            StoreUnwritable: the disk refuses.
+        """
+        written = {}
         for name, frame in part.frames().items():
-            self._write_frame(self.dataset_folder(name) / f"part-{sequence:010d}.parquet", frame)
+            path = self.dataset_folder(name) / f"part-{sequence:010d}.parquet"
+            written[path.relative_to(self.out).as_posix()] = self._write_frame(path, frame)
+        return written
 
     def write_rest(self, rest: pl.DataFrame) -> None:
-        """The run's one rest file, replaced as a whole."""
-        self._write_frame(self.dataset_folder("rest") / "rest.parquet", rest)
+        """The run's one rest file, replaced as a whole; without rows there is none."""
+        self._replace(self.dataset_folder("rest") / "rest.parquet", rest)
+
+    def write_duplicates(self, results: pl.DataFrame) -> None:
+        """The results of rows that share another's outcome, replaced as a whole."""
+        self._replace(self.dataset_folder("results") / "duplicates.parquet", results)
+
+    def write_selection(self, selection: pl.DataFrame) -> None:
+        """Which items a run that reprocesses asks, beside its run.json."""
+        self._write_frame(self.run_folder / "selection.parquet", selection)
 
     def write_run(self, facts: Mapping[str, object]) -> None:
         text = orjson.dumps(facts, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
         self._write(self.run_folder / "run.json", text)
 
-    def _write_frame(self, path: Path, frame: pl.DataFrame) -> None:
+    def _replace(self, path: Path, frame: pl.DataFrame) -> None:
+        if frame.height:
+            self._write_frame(path, frame)
+        else:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise StoreUnwritable(path, error.strerror or str(error)) from None
+
+    def _write_frame(self, path: Path, frame: pl.DataFrame) -> bytes:
         buffer = io.BytesIO()
         frame.write_parquet(buffer, compression="zstd", statistics=True)
-        self._write(path, buffer.getbuffer())
+        content = buffer.getvalue()
+        self._write(path, content)
+        return content
 
-    def _write(self, path: Path, content: bytes | memoryview) -> None:
+    def _write(self, path: Path, content: bytes) -> None:
         aside = path.with_name(path.name + ".aside")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

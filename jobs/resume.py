@@ -1,0 +1,68 @@
+"""`mediabatch resume`: go on with a run that stopped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.endpoint import reach_options, secrets_of
+from jobs.night import evening_of, evening_options, nothing_to_do, spend
+from jobs.options import Fault, config_option, job_option, option, out_option, plainly
+from pipeline.errors import RunFinished
+from pipeline.plan import plan_of, timeouts_of
+from pipeline.store.reader import run_facts, runs_of
+
+
+@click.command()
+@click.argument("run_id", metavar="[RUN]", required=False)
+@config_option
+@out_option
+@job_option
+@reach_options
+@option(
+    "--max-failed",
+    type=click.FloatRange(0, 1),
+    help="The share of failed rows with which the run still exits with 0.  [default: as it was]",
+)
+@evening_options
+@click.pass_context
+@plainly
+def resume(ctx: click.Context, /, run_id: str | None, out: Path, job: str, **options: Any) -> None:
+    """Go on with RUN, or with the newest unfinished run of the job.
+
+    What was answered is not asked again; what was under way is, and its first try is listed as possibly
+    billed. The key and the headers have to be given again, for they are kept nowhere.
+    """
+    facts = run_facts(out, run_id) if run_id else _newest_unfinished(out, job)
+    if facts is None:
+        click.echo(f"every run of job {job!r} is finished; there is nothing to go on with", err=True)
+        return
+    evening = evening_of(options)
+    if facts["state"] == "done":
+        ctx.exit(nothing_to_do(RunFinished(facts["run_id"]), facts, evening))
+    secrets = secrets_of(options["api_key_file"], options["headers"])
+    plan = plan_of(facts, out)
+    missing = [name for name in plan.header_names if name not in secrets.headers]
+    if missing:
+        raise Fault(f"run {plan.run_id} sent the header {missing[0]}: give --header {missing[0]}=… again")
+    timeout_s, max_failed = options["timeout"], options["max_failed"]
+    plan = replace(
+        plan,
+        slots=options["concurrency"] or plan.slots,
+        retry=replace(plan.retry, max_attempts=options["max_attempts"] or plan.retry.max_attempts),
+        timeouts=plan.timeouts if timeout_s is None else timeouts_of(timeout_s),
+        ca_file=options["ca_file"] or plan.ca_file,
+        max_failed=plan.max_failed if max_failed is None else max_failed,
+        header_names=tuple(secrets.headers),
+    )
+    ctx.exit(spend(plan, secrets, evening))
+
+
+def _newest_unfinished(out: Path, job: str) -> dict[str, Any] | None:
+    runs = runs_of(out, job)
+    if not runs:
+        raise Fault(f"--out {out}: no run of job {job!r} here")
+    return next((facts for facts in reversed(runs) if facts["state"] != "done"), None)

@@ -1,0 +1,26 @@
+"""Outcomes and costs over the store, as lazy polars queries; no printing.
+
+    scope.py       which rows a report is about: job, run, rehearsals, what a day is
+    outcomes.py    latest outcomes, and what was never answered
+    spending.py    tokens and cost by anything; attempts; what may have been billed
+
+Sums are of exact decimals, by currency: currencies are never added. What has no price is counted in tokens.
+"""
+
+from pipeline.report.outcomes import FailedAlike, Outcomes, outcomes_in
+from pipeline.report.scope import Scope
+from pipeline.report.spending import KEYS, Line, PossiblyBilled, by, folded, possibly_billed, spent
+
+__all__ = [
+    "KEYS",
+    "FailedAlike",
+    "Line",
+    "Outcomes",
+    "PossiblyBilled",
+    "Scope",
+    "by",
+    "folded",
+    "outcomes_in",
+    "possibly_billed",
+    "spent",
+]

@@ -1,0 +1,64 @@
+"""Which rows of the store a report is about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from pipeline.records import EMBEDDED
+from pipeline.store.reader import run_facts, run_ids, scan
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """``job`` and ``run_id`` None: all of them. ``rehearsals``: embedded answers, instead of real ones; the
+    two are never added up."""
+
+    out: Path
+    job: str | None = None
+    run_id: str | None = None
+    rehearsals: bool = False
+    timezone: ZoneInfo = ZoneInfo("UTC")
+
+    def scan(self, dataset: str) -> pl.LazyFrame:
+        """Rows of results, costs or attempts in this scope.
+
+        Raises:
+            StoreError: there is no store.
+        """
+        is_rehearsed = pl.col("endpoint").eq_missing(EMBEDDED)
+        return self._scan(dataset).filter(is_rehearsed if self.rehearsals else ~is_rehearsed)
+
+    def rest(self) -> pl.LazyFrame:
+        """Rows at rest, which know no endpoint: their run does."""
+        names = [facts["run_id"] for facts in self.runs()]
+        return self._scan("rest").filter(pl.col("run_id").is_in(names))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """run.json of each run in this scope, oldest first."""
+        runs = [
+            facts
+            for facts in (run_facts(self.out, run_id) for run_id in run_ids(self.out))
+            if self.job in (None, facts["job"])
+            and self.run_id in (None, facts["run_id"])
+            and (facts["plan"]["endpoint"] == EMBEDDED) == self.rehearsals
+        ]
+        return sorted(runs, key=lambda facts: (str(facts["started_at"]), str(facts["run_id"])))
+
+    def day(self, instant: pl.Expr) -> pl.Expr:
+        """The day of an instant on this scope's clock."""
+        if self.timezone.key != "UTC":
+            instant = instant.dt.convert_time_zone(self.timezone.key)
+        return instant.dt.date()
+
+    def _scan(self, dataset: str) -> pl.LazyFrame:
+        rows = scan(self.out, dataset)
+        if self.job is not None:
+            rows = rows.filter(job=self.job)
+        if self.run_id is not None:
+            rows = rows.filter(run_id=self.run_id)
+        return rows

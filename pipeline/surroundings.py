@@ -1,0 +1,39 @@
+"""What a run meets outside itself: threads, the wire, prices, the clock, the disk.
+
+One seam for all of them, so that a whole night can be played in simulated surroundings: virtual time, an
+endpoint that fails on purpose, a disk that fills up, a process that dies between any two writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from pipeline.analyze import utc_now
+from pipeline.ledger import Ledger
+from pipeline.pricing import ListPrices, PriceBook
+from pipeline.sealing import PART_ITEMS
+from pipeline.store.writer import RunWriter
+from pipeline.transport import Transport, WireSettings, open_transport
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The real ones, unless told otherwise. ``off_loop`` is how a blocking call leaves the event loop."""
+
+    off_loop: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
+    reach: Callable[[WireSettings], AbstractAsyncContextManager[Transport]] = open_transport
+    price_book: Callable[[], PriceBook] = ListPrices
+    now: Callable[[], datetime] = utc_now
+    open_ledger: Callable[[Path], Ledger] = Ledger.open
+    run_writer: Callable[[Path, str, datetime], RunWriter] = RunWriter
+    part_items: int = PART_ITEMS
+
+
+THE_REAL_ONES = Surroundings()
