@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +25,8 @@ from pipeline.records import (
     TokenCount,
     Usage,
 )
-from pipeline.store.rows import Part
+from pipeline.store.resting import Rest
+from pipeline.store.rows import NO_TRIES, Entry, Part, Writing
 from pipeline.store.writer import RunWriter
 
 NOW = datetime(2026, 3, 5, 22, 0, tzinfo=UTC)
@@ -80,6 +82,7 @@ def attempt(
     bill = price(counts, rates)
     return Attempt(
         number,
+        number,
         at,
         at + timedelta(seconds=1.5),
         state or (error.state if error else "billed"),
@@ -97,17 +100,65 @@ def attempt(
     )
 
 
-def outcome(asked: Item | None = None, *attempts: Attempt, seen: Sequence[Any] | None = None) -> Outcome:
+@dataclass(frozen=True)
+class Course:
+    """How a row that was asked went: its attempts before the last, and its end."""
+
+    before: tuple[Attempt, ...]
+    ended: Outcome | NotAttempted
+
+
+Told = Course | BadRow | NotAttempted
+
+
+def outcome(asked: Item | None = None, *attempts: Attempt, seen: Sequence[Any] | None = None) -> Course:
+    """An item that ended with the last of its attempts."""
     asked = asked or item()
-    attempts = attempts or (attempt(),)
+    *before, last = attempts or (attempt(),)
     if seen is None:
         seen = ["yes"] * len(asked.request.media)
-    return Outcome(asked, request_key(asked.request), attempts, attempts[-1].error, tuple(seen))
+    return Course(tuple(before), Outcome(asked, request_key(asked.request), last, last.error, tuple(seen)))
+
+
+def not_attempted(name: str, row: int, *attempts: Attempt) -> Course:
+    """A row whose run stopped after these attempts."""
+    *before, last = attempts or (None,)
+    return Course(tuple(one for one in before if one), NotAttempted(name, row, last))
+
+
+def entries(*told: Told, writing: Writing | None = None) -> Iterable[Entry]:
+    """What a recorder makes of them."""
+    writing = writing or Writing("r1", "default", None)
+    for one in told:
+        if isinstance(one, BadRow):
+            yield writing.bad_row(one)
+        elif isinstance(one, Course):
+            ended = one.ended
+            name = ended.item.id if isinstance(ended, Outcome) else ended.id
+            for attempt in one.before:
+                yield writing.tried(name, [attempt], None)
+            if isinstance(ended, Outcome):
+                yield writing.ended(ended, NO_TRIES.and_then([*one.before, ended.last]), None)
+            elif ended.last is not None:
+                yield writing.tried(name, [ended.last], None)
+
+
+def part_of(*told: Told, writing: Writing | None = None) -> Part:
+    part = Part()
+    for entry in entries(*told, writing=writing):
+        part.add(entry)
+    return part
+
+
+def resting(*told: Told) -> list[NotAttempted]:
+    """Those that are at rest."""
+    ended = [one.ended if isinstance(one, Course) else one for one in told]
+    return [one for one in ended if isinstance(one, NotAttempted)]
 
 
 def write(
     out: Path,
-    *ended: Outcome | BadRow | NotAttempted,
+    *told: Told,
     run_id: str = "r1",
     job: str = "default",
     started_at: datetime = NOW,
@@ -118,12 +169,12 @@ def write(
     """A run in the store, with what `export` and `show` need of its run.json."""
     writer = RunWriter(out, run_id, started_at)
     writer.open()
-    part = Part(run_id, job, "embedded" if endpoint == "embedded" else None)
-    for one in ended:
-        part.add(one)
-    writer.write_part(1, part)
-    if part.rest:
-        writer.write_rest(part.rest_frame())
+    writing = Writing(run_id, job, "embedded" if endpoint == "embedded" else None)
+    writer.write_part(1, part_of(*told, writing=writing))
+    rest = Rest(run_id, job)
+    for one in resting(*told):
+        rest.add(one.id, one.row, "not_attempted")
+    rest.write(writer)
     writer.write_run(
         {
             "run_id": run_id,

@@ -18,12 +18,14 @@ from trio.testing import MockClock
 
 from pipeline.analyze import Endpoint
 from pipeline.dialects import DIALECTS, Dialect
-from pipeline.errors import StoreUnwritable
+from pipeline.errors import MediabatchError
 from pipeline.gate import Gate
+from pipeline.keytable import KeyTable
 from pipeline.pricing import Rates, UnitPrice
-from pipeline.records import BadRow, Ended, Item, Outcome, Request
+from pipeline.records import Attempt, BadRow, Duplicate, Ended, Item, Outcome, Request, Skipped
+from pipeline.repeats import Repeats
 from pipeline.retry import RetryRules, retrying
-from pipeline.tally import Tally
+from pipeline.store.rows import NO_TRIES, Tries
 from pipeline.transport import Transport, WireSettings
 
 START = datetime(2026, 3, 5, 22, 0, tzinfo=UTC)
@@ -186,26 +188,66 @@ class RowsAtHand:
 
 
 class Gathered:
-    """A recorder that keeps everything in a list."""
+    """A recorder that keeps everything in lists, on no disk."""
 
     def __init__(self) -> None:
         self.ended: list[Ended] = []
-        self.tally = Tally()
+        self.attempts: list[tuple[int, Attempt]] = []  # (row, attempt), in the order of their ends
+        self.sent_rows: list[int] = []
         self.is_closed = False
+
+    def idempotency_key(self, row: int) -> str:
+        return f"r1-{row}"
+
+    def tries_of(self, row: int) -> Tries:
+        return NO_TRIES.and_then(self.attempts_of(row))
+
+    async def sent(
+        self, row: int, item_id: str, sent_at: int, endpoint: str, model: str, dialect: str
+    ) -> int:
+        self.sent_rows.append(row)
+        return len(self.sent_rows)
+
+    def tried(self, row: int, item_id: str, attempt: Attempt) -> None:
+        self.attempts.append((row, attempt))
 
     async def put(self, ended: Ended) -> None:
         self.ended.append(ended)
-        self.tally.add(ended)
+        row, last = self._last(ended)
+        if last is not None:
+            self.attempts.append((row, last))
 
-    async def flush_regularly(self, report: Callable[[StoreUnwritable], None]) -> None:
+    async def commit_groups(self, report: Callable[[MediabatchError], None]) -> None:
+        await anyio.sleep_forever()
+
+    async def seal_parts(self, report: Callable[[MediabatchError], None]) -> None:
         await anyio.sleep_forever()
 
     async def close(self) -> None:
         self.is_closed = True
 
+    def attempts_of(self, row: int) -> list[Attempt]:
+        return [attempt for of_row, attempt in self.attempts if of_row == row]
+
+    @staticmethod
+    def _last(ended: Ended) -> tuple[int, Attempt | None]:
+        if isinstance(ended, Outcome):
+            return ended.item.row, ended.last
+        return ended.row, None if isinstance(ended, BadRow | Skipped | Duplicate) else ended.last
+
     @property
     def ids(self) -> list[str]:
         return [ended.item.id if isinstance(ended, Outcome) else ended.id for ended in self.ended]
+
+
+def no_repeats() -> Repeats:
+    """Nothing was asked before."""
+    return Repeats(KeyTable(), [], KeyTable())
+
+
+async def inline(call: Callable[..., Any], *arguments: Any) -> Any:
+    """A blocking call on the loop itself, so that virtual time stands still meanwhile."""
+    return call(*arguments)
 
 
 def gaps(times: list[float]) -> list[float]:

@@ -9,13 +9,16 @@ import anyio
 import httpx
 import pytest
 
-from pipeline.analyze import analyze
+from pipeline.analyze import Endpoint, analyze
 from pipeline.dialects.newapi import NewApi
+from pipeline.errors import StoreUnwritable
 from pipeline.keys import request_key
 from pipeline.records import Item, Media, NotAttempted, Outcome, Request
 from pipeline.retry import RetryRules
+from pipeline.run import key_of
 from tests.rehearsing import (
     START,
+    Gathered,
     ScriptedWire,
     answer,
     endpoint,
@@ -27,8 +30,16 @@ from tests.rehearsing import (
 )
 
 
-async def ended_of(one: Item, here) -> Outcome:
-    ended = await analyze(one, here)
+async def analyzed(one: Item, here: Endpoint, recorder: Gathered | None = None) -> Outcome | NotAttempted:
+    """As a run has it done: with its key, and put on record."""
+    recorder = recorder or Gathered()
+    ended = await analyze(one, await key_of(one.request), here, recorder)
+    await recorder.put(ended)
+    return ended
+
+
+async def ended_of(one: Item, here: Endpoint, recorder: Gathered | None = None) -> Outcome:
+    ended = await analyzed(one, here, recorder)
     assert isinstance(ended, Outcome)
     return ended
 
@@ -44,7 +55,8 @@ async def test_an_answer_becomes_an_ok_outcome_with_its_bill():
     outcome = await ended_of(item("one"), endpoint(ScriptedWire(script)))
     assert outcome.error is None
     assert outcome.request_key == request_key(outcome.item.request)
-    (attempt,) = outcome.attempts
+    attempt = outcome.last
+    assert attempt.number == 1
     assert attempt.reply is not None
     assert (attempt.reply.text, attempt.state, attempt.http_status) == ("a cat", "billed", 200)
     assert (attempt.sent_at, (attempt.done_at - attempt.sent_at).total_seconds()) == (START, 2)
@@ -65,10 +77,11 @@ async def test_every_attempt_carries_what_is_known_of_its_bill():
             asked.nth - 1
         ]()
 
-    outcome = await ended_of(item("one"), endpoint(ScriptedWire(script)))
+    recorder = Gathered()
+    await ended_of(item("one"), endpoint(ScriptedWire(script)), recorder)
     assert [
         (attempt.number, attempt.state, attempt.error and attempt.error.error_class)
-        for attempt in outcome.attempts
+        for attempt in recorder.attempts_of(1)
     ] == [
         (1, "not_billed", "Throttled"),
         (2, "possibly_billed", "Overloaded"),
@@ -82,10 +95,11 @@ async def test_every_attempt_carries_what_is_known_of_its_bill():
 async def test_a_failed_attempt_that_was_billed_is_charged():
     """Twice 10 in and 0 out, blocked: 2 x $0.00001."""
     wire = ScriptedWire(in_turn(lambda: answer("", tokens=(10, 0), choices=[])))
-    outcome = await ended_of(item("one"), endpoint(wire))
+    recorder = Gathered()
+    outcome = await ended_of(item("one"), endpoint(wire), recorder)
     assert outcome.error is not None
     assert outcome.error.error_class == "EmptyReply"
-    assert [attempt.cost for attempt in outcome.attempts] == [Decimal("0.00001")] * 2
+    assert [attempt.cost for attempt in recorder.attempts_of(1)] == [Decimal("0.00001")] * 2
 
 
 @on_virtual_time
@@ -93,11 +107,11 @@ async def test_a_model_without_a_price_is_priced_by_the_one_that_answered_else_n
     wire = ScriptedWire(in_turn(lambda: answer(model="b-model")))
     here = endpoint(wire)
     renamed = await ended_of(item("one", model="a-gateways-alias"), here)
-    assert renamed.attempts[0].cost == Decimal("0.00002")
+    assert renamed.last.cost == Decimal("0.00002")
     wire = ScriptedWire(in_turn(lambda: answer(model="nobody-knows")))
     unknown = await ended_of(item("one", model="a-gateways-alias"), endpoint(wire))
-    assert unknown.attempts[0].cost is None
-    assert [charge.cost for charge in unknown.attempts[0].charges] == [None, None]
+    assert unknown.last.cost is None
+    assert [charge.cost for charge in unknown.last.charges] == [None, None]
 
 
 @pytest.mark.parametrize("name", ["X-Oneapi-Request-Id", "X-Request-Id"])
@@ -109,8 +123,8 @@ async def test_the_endpoints_request_id_is_kept_whatever_it_answered(name, respo
         made.headers[name] = "r-7"
         return made
 
-    ended = await analyze(item("one"), endpoint(ScriptedWire(script), retry=RetryRules(max_attempts=1)))
-    assert [attempt.request_id for attempt in ended.attempts] == ["r-7"]
+    ended = await ended_of(item("one"), endpoint(ScriptedWire(script), retry=RetryRules(max_attempts=1)))
+    assert ended.last.request_id == "r-7"
 
 
 @on_virtual_time
@@ -123,9 +137,9 @@ async def test_an_item_asleep_in_backoff_keeps_no_healthy_one_waiting():
     wire = ScriptedWire(script)
     here = endpoint(wire, slots=1)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(analyze, item("ill"), here)
+        tasks.start_soon(analyzed, item("ill"), here)
         await anyio.sleep(1)
-        await analyze(item("well"), here)
+        await analyzed(item("well"), here)
         assert anyio.current_time() == 1
     assert wire.times_of("ill") == [0, 100]
 
@@ -140,9 +154,9 @@ async def test_a_429_that_names_a_time_holds_everyone():
     wire = ScriptedWire(script)
     here = endpoint(wire)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(analyze, item("throttled"), here)
+        tasks.start_soon(analyzed, item("throttled"), here)
         await anyio.sleep(1)
-        await analyze(item("other"), here)
+        await analyzed(item("other"), here)
     assert wire.times_of("other") == [30]
     assert wire.times_of("throttled") == [0, 30]
 
@@ -151,10 +165,12 @@ async def test_a_429_that_names_a_time_holds_everyone():
 async def test_with_no_success_yet_a_rejected_key_halts_the_model_and_fails_no_item():
     wire = ScriptedWire(in_turn(lambda: refusal(401)))
     here = endpoint(wire)
-    first = await analyze(item("first"), here)
-    second = await analyze(item("second"), here)
+    first = await analyzed(item("first"), here)
+    second = await analyzed(item("second"), here)
     assert isinstance(first, NotAttempted)
-    assert [attempt.error.error_class for attempt in first.attempts if attempt.error] == ["KeyRejected"]
+    assert first.last is not None
+    assert first.last.error is not None
+    assert first.last.error.error_class == "KeyRejected"
     assert second == NotAttempted("second", 1)
     assert len(wire.asked) == 1
     assert here.gate.halted["a-model"].error_class == "KeyRejected"
@@ -166,7 +182,7 @@ async def test_another_model_goes_on():
         return refusal(401) if asked.model == "a-model" else answer()
 
     here = endpoint(ScriptedWire(script))
-    await analyze(item("first"), here)
+    await analyzed(item("first"), here)
     outcome = await ended_of(item("second", model="b-model"), here)
     assert outcome.error is None
 
@@ -176,7 +192,7 @@ async def test_after_a_success_four_items_fail_and_the_fifth_halts():
     wire = ScriptedWire(in_turn(lambda: refusal(401)))
     here = endpoint(wire)
     here.rules.ok("a-model")
-    ended = [await analyze(one, here) for one in items(7)]
+    ended = [await analyzed(one, here) for one in items(7)]
     assert [type(one).__name__ for one in ended] == ["Outcome"] * 4 + ["NotAttempted"] * 3
     assert len(wire.asked) == 5
 
@@ -185,9 +201,10 @@ async def test_after_a_success_four_items_fail_and_the_fifth_halts():
 async def test_what_may_be_retried_is_retried_before_it_halts():
     wire = ScriptedWire(in_turn(lambda: refusal(503, "model_not_found")))
     here = endpoint(wire)
-    ended = await analyze(item("one"), here)
+    recorder = Gathered()
+    ended = await analyzed(item("one"), here, recorder)
     assert isinstance(ended, NotAttempted)
-    assert len(ended.attempts) == 4
+    assert len(recorder.attempts_of(1)) == 4
     assert "a-model" in here.gate.halted
 
 
@@ -195,10 +212,10 @@ async def test_what_may_be_retried_is_retried_before_it_halts():
 async def test_an_item_asleep_when_the_run_stops_is_not_attempted_and_keeps_its_attempts():
     wire = ScriptedWire(in_turn(lambda: refusal(503, retry_after="600")))
     here = endpoint(wire)
-    ended = []
+    ended, recorder = [], Gathered()
 
     async def one() -> None:
-        ended.append(await analyze(item("one", row=9), here))
+        ended.append(await analyzed(item("one", row=9), here, recorder))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one)
@@ -208,7 +225,7 @@ async def test_an_item_asleep_when_the_run_stops_is_not_attempted_and_keeps_its_
     (not_attempted,) = ended
     assert isinstance(not_attempted, NotAttempted)
     assert (not_attempted.id, not_attempted.row) == ("one", 9)
-    assert [attempt.state for attempt in not_attempted.attempts] == ["possibly_billed"]
+    assert [attempt.state for attempt in recorder.attempts_of(9)] == ["possibly_billed"]
 
 
 @on_virtual_time
@@ -221,9 +238,9 @@ async def test_the_halt_of_one_model_does_not_hurry_anothers_retry():
     wire = ScriptedWire(script)
     here = endpoint(wire)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(analyze, item("asleep", model="b-model"), here)
+        tasks.start_soon(analyzed, item("asleep", model="b-model"), here)
         await anyio.sleep(10)
-        await analyze(item("rejected"), here)
+        await analyzed(item("rejected"), here)
     assert wire.times_of("asleep") == [0, 60]
 
 
@@ -238,7 +255,7 @@ class Broken(NewApi):
 async def test_a_bug_surfaces_as_itself_and_keeps_no_slot():
     here = endpoint(ScriptedWire(in_turn(answer)), dialect=Broken())
     with pytest.raises(RuntimeError, match="a mapping is wrong"):
-        await analyze(item("one"), here)
+        await analyzed(item("one"), here)
     assert here.gate.in_use == 0
 
 
@@ -250,7 +267,7 @@ async def test_a_local_file_that_went_away_fails_its_item_alone(tmp_path: Path):
     assert outcome.error is not None
     assert outcome.error.error_class == "MediaGone"
     assert outcome.request_key is None
-    assert [attempt.state for attempt in outcome.attempts] == ["not_billed"]
+    assert outcome.last.state == "not_billed"
     assert not wire.asked
 
 
@@ -263,3 +280,59 @@ async def test_a_local_file_is_sent_inline_and_counts_by_its_content(tmp_path: P
     outcome = await ended_of(Item("one", 1, request), endpoint(wire))
     assert outcome.request_key == request_key(request)
     assert b"data:image/png;base64,cGl4ZWxz" in wire.asked[0].body
+
+
+# On record before it goes
+
+
+class Refusing(Gathered):
+    """A disk that takes nothing."""
+
+    async def sent(self, *facts: object) -> int:
+        raise StoreUnwritable("ledger", "database or disk is full")
+
+
+@on_virtual_time
+async def test_what_cannot_be_put_on_record_does_not_go():
+    wire = ScriptedWire(in_turn(answer))
+    here = endpoint(wire)
+    with pytest.raises(StoreUnwritable):
+        await analyzed(item("one"), here, Refusing())
+    assert not wire.asked
+    assert here.gate.in_use == 0
+
+
+@on_virtual_time
+async def test_an_attempt_is_on_record_before_it_goes_and_each_try_before_the_next():
+    recorder = Gathered()
+    seen: list[tuple[int, int]] = []
+
+    async def script(asked):
+        seen.append((len(recorder.sent_rows), len(recorder.attempts)))
+        return refusal(503) if asked.nth < 3 else answer()
+
+    await analyzed(item("one"), endpoint(ScriptedWire(script)), recorder)
+    assert seen == [(1, 0), (2, 1), (3, 2)]
+
+
+@on_virtual_time
+async def test_all_attempts_of_a_row_bear_one_idempotency_key_and_other_rows_another():
+    async def script(asked):
+        return refusal(503) if asked.nth < 3 else answer()
+
+    wire, recorder = ScriptedWire(script), Gathered()
+    here = endpoint(wire)
+    await analyzed(item("one", 1), here, recorder)
+    await analyzed(item("two", 2), here, recorder)
+    keys = [asked.headers["idempotency-key"] for asked in wire.asked]
+    assert keys == ["r1-1"] * 3 + ["r1-2"] * 3
+
+
+@on_virtual_time
+async def test_attempts_go_on_counting_where_an_earlier_session_left_off():
+    recorder = Gathered()
+    wire = ScriptedWire(in_turn(lambda: refusal(503)))
+    here = endpoint(wire, retry=RetryRules(max_attempts=2))
+    await analyzed(item("one"), here, recorder)
+    await analyzed(item("one"), here, recorder)
+    assert [attempt.number for attempt in recorder.attempts_of(1)] == [1, 2, 3, 4]

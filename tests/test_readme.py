@@ -120,10 +120,10 @@ def test_every_command_shown_takes_the_options_shown(words):
 
 def test_every_column_and_exit_code_of_the_tables_is_real():
     from jobs.options import HALTED, INTERRUPTED, USAGE_ERROR
-    from jobs.summary import DONE, TOO_MANY_FAILED
+    from jobs.summary import DONE, STOPPED, TOO_MANY_FAILED
     from pipeline.manifest.columns import READ
 
     for column in READ:
         assert f"`{column}`" in README, f"the README does not name the manifest column {column}"
-    for code in (DONE, USAGE_ERROR, HALTED, TOO_MANY_FAILED, INTERRUPTED):
+    for code in (DONE, USAGE_ERROR, HALTED, STOPPED, TOO_MANY_FAILED, INTERRUPTED):
         assert f"\n| {code} |" in README

@@ -12,6 +12,7 @@ from pipeline.analyze import analyze
 from pipeline.records import Attempt
 from pipeline.retry import RetryRules
 from tests.rehearsing import (
+    Gathered,
     Script,
     ScriptedWire,
     answer,
@@ -64,9 +65,11 @@ FINAL = {
 async def tried(script: Script, rules: RetryRules) -> tuple[list[Attempt], list[float]]:
     """The attempts of one item, and when each was sent."""
     wire = ScriptedWire(script)
-    ended = await analyze(item("one"), endpoint(wire, retry=rules))
-    assert len(ended.attempts) == len(wire.asked)
-    return list(ended.attempts), wire.times_of("one")
+    gathered = Gathered()
+    await gathered.put(await analyze(item("one"), None, endpoint(wire, retry=rules), gathered))
+    attempts = gathered.attempts_of(1)
+    assert len(attempts) == len(gathered.sent_rows) == len(wire.asked)
+    return attempts, wire.times_of("one")
 
 
 def classes(attempts: list[Attempt]) -> list[str | None]:
@@ -141,7 +144,7 @@ async def test_unnamed_waits_are_exponential_with_full_jitter():
     here = endpoint(wire, slots=200, retry=RetryRules(max_attempts=9, max_total_s=1e9))
     async with anyio.create_task_group() as tasks:
         for number in range(200):
-            tasks.start_soon(analyze, item(f"i{number}"), here)
+            tasks.start_soon(analyze, item(f"i{number}", number), None, here, Gathered())
     waits = [gaps(wire.times_of(f"i{number}")) for number in range(200)]
     for place, bound in enumerate(bounds):
         nth = [of_item[place] for of_item in waits]
@@ -173,8 +176,9 @@ async def test_the_total_time_begins_with_the_first_attempt_not_with_the_wait_fo
     wire = ScriptedWire(in_turn(overloaded, answer))
     here = endpoint(wire, retry=RetryRules(max_total_s=100))
     here.gate.hold(5000)
-    ended = await analyze(item("one"), here)
-    assert classes(list(ended.attempts)) == ["Overloaded", None]
+    gathered = Gathered()
+    await gathered.put(await analyze(item("one"), None, here, gathered))
+    assert classes(gathered.attempts_of(1)) == ["Overloaded", None]
 
 
 @pytest.mark.parametrize("fault", [httpx.ReadError, httpx.ReadTimeout, httpx.ConnectError])

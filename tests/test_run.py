@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import polars as pl
 import pytest
 
+from pipeline.analyze import Endpoint
 from pipeline.dialects.newapi import NewApi
-from pipeline.errors import KeyRejected, ManifestError, RowError
+from pipeline.errors import KeyRejected, ManifestError, RowError, StoreUnwritable
 from pipeline.gate import Gate
-from pipeline.recorder import PART_ITEMS, Recorder
-from pipeline.records import BadRow, Item, NotAttempted, Outcome
+from pipeline.keys import request_key
+from pipeline.keytable import KeyTable
+from pipeline.ledger import Group, Ledger
+from pipeline.recorder import Recorder
+from pipeline.records import BadRow, Duplicate, Ended, Item, NotAttempted, Outcome, Skipped
+from pipeline.repeats import Repeats
 from pipeline.retry import RetryRules
 from pipeline.run import LIVE_PER_SLOT, Feed, Run, only_one
+from pipeline.sealing import key_number
+from pipeline.settling import Standing, settle
+from pipeline.store.resting import Duplicates, Rest
+from pipeline.store.rows import Writing
 from pipeline.store.writer import RunWriter
 from pipeline.tally import Tally
 from tests.rehearsing import (
@@ -28,8 +38,10 @@ from tests.rehearsing import (
     answer,
     endpoint,
     in_turn,
+    inline,
     item,
     items,
+    no_repeats,
     on_virtual_time,
     refusal,
 )
@@ -39,7 +51,7 @@ def bad(row: int) -> BadRow:
     return BadRow(f"bad{row}", row, RowError(row, "holds neither media nor a prompt"))
 
 
-def row_of(ended: Outcome | BadRow | NotAttempted) -> int:
+def row_of(ended: Ended) -> int:
     return ended.item.row if isinstance(ended, Outcome) else ended.row
 
 
@@ -64,7 +76,7 @@ async def test_the_slots_are_all_used_and_never_passed(slots: int):
         return answer()
 
     wire, gathered = ScriptedWire(script), Gathered()
-    await Run(RowsAtHand(items(300)), endpoint(wire, slots=slots), gathered).execute()
+    await Run(RowsAtHand(items(300)), endpoint(wire, slots=slots), gathered, no_repeats()).execute()
     assert wire.most_in_flight == slots
     assert kinds(gathered) == {"ok": 300}
     assert gathered.is_closed
@@ -78,7 +90,9 @@ async def test_with_steady_answers_no_slot_is_ever_idle():
         await anyio.sleep(1)
         return answer()
 
-    await Run(RowsAtHand(items(240)), endpoint(ScriptedWire(script), slots=8), Gathered()).execute()
+    await Run(
+        RowsAtHand(items(240)), endpoint(ScriptedWire(script), slots=8), Gathered(), no_repeats()
+    ).execute()
     assert anyio.current_time() == pytest.approx(30)
 
 
@@ -97,7 +111,7 @@ async def test_sleepers_are_stood_in_for_up_to_a_small_multiple_of_the_slots():
         return answer()
 
     wire = ScriptedWire(script)
-    await Run(feed, endpoint(wire, slots=slots), gathered).execute()
+    await Run(feed, endpoint(wire, slots=slots), gathered, no_repeats()).execute()
     assert wire.most_in_flight == slots
     assert max(count for _, count in live) == LIVE_PER_SLOT * slots
     late = [count for when, count in live if when > wire.times_of("i100")[-1] + 5]
@@ -119,7 +133,9 @@ async def test_a_few_sleepers_cost_no_throughput():
             done_at.append(anyio.current_time())
         return answer()
 
-    await Run(RowsAtHand(items(207)), endpoint(ScriptedWire(script), slots=8), Gathered()).execute()
+    await Run(
+        RowsAtHand(items(207)), endpoint(ScriptedWire(script), slots=8), Gathered(), no_repeats()
+    ).execute()
     assert len(done_at) == 200
     assert max(done_at) <= 26
 
@@ -143,7 +159,7 @@ async def test_every_row_ends_once_whatever_the_weather(seed: int):
     rows: list[Item | BadRow] = [bad(row) if row % 17 == 0 else item(f"i{row}", row) for row in range(1, 301)]
     gathered = Gathered()
     here = endpoint(ScriptedWire(script), slots=7, retry=RetryRules(max_attempts=3))
-    await Run(RowsAtHand(rows), here, gathered).execute()
+    await Run(RowsAtHand(rows), here, gathered, no_repeats()).execute()
     assert sorted(row_of(ended) for ended in gathered.ended) == list(range(1, 301))
     assert here.gate.in_use == here.gate.asleep == 0
 
@@ -155,11 +171,11 @@ async def test_an_interrupt_waits_for_what_is_in_flight_and_lists_the_rest():
         return refusal(503, retry_after="500") if asked.prompt == "i1" else answer()
 
     wire, gathered = ScriptedWire(script), Gathered()
-    run = Run(RowsAtHand([*items(250), bad(251)]), endpoint(wire, slots=5), gathered)
+    run = Run(RowsAtHand([*items(250), bad(251)]), endpoint(wire, slots=5), gathered, no_repeats())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run.execute)
         await anyio.sleep(25)
-        run.interrupt()
+        run.stop("interrupted")
     # At 0 and 10 five each, at 20 five that are in flight at the interrupt; the sleeper is woken.
     assert anyio.current_time() == 30
     assert len(wire.asked) == 15
@@ -175,7 +191,7 @@ async def test_a_halt_lists_the_rest_and_waits_for_what_is_in_flight():
         return refusal(401) if asked.prompt == "i1" else answer()
 
     wire, gathered = ScriptedWire(script), Gathered()
-    run = Run(RowsAtHand(items(220)), endpoint(wire, slots=6), gathered)
+    run = Run(RowsAtHand(items(220)), endpoint(wire, slots=6), gathered, no_repeats())
     await run.execute()
     assert len(wire.asked) == 6
     assert kinds(gathered) == {"ok": 5, "not_attempted": 215}
@@ -193,7 +209,7 @@ async def test_with_another_model_left_only_the_halted_one_stops():
 
     rows = [item(f"i{row}", row, "a-model" if row % 2 else "b-model") for row in range(1, 201)]
     gathered = Gathered()
-    run = Run(RowsAtHand(rows), endpoint(ScriptedWire(script)), gathered)
+    run = Run(RowsAtHand(rows), endpoint(ScriptedWire(script)), gathered, no_repeats())
     await run.execute()
     assert kinds(gathered) == {"ok": 100, "not_attempted": 100}
     assert [halt.model for halt in run.halts] == ["a-model"]
@@ -203,7 +219,7 @@ async def test_with_another_model_left_only_the_halted_one_stops():
 async def test_twenty_answers_all_alike_stop_the_run_and_bad_rows_are_no_answers():
     wire, gathered = ScriptedWire(in_turn(lambda: refusal(400))), Gathered()
     rows = [*(bad(row) for row in range(1, 51)), *(item(f"i{row}", row) for row in range(51, 251))]
-    run = Run(RowsAtHand(rows), endpoint(wire, slots=1), gathered)
+    run = Run(RowsAtHand(rows), endpoint(wire, slots=1), gathered, no_repeats())
     await run.execute()
     assert len(wire.asked) == 20
     assert kinds(gathered) == {"failed": 70, "not_attempted": 180}
@@ -214,7 +230,7 @@ async def test_twenty_answers_all_alike_stop_the_run_and_bad_rows_are_no_answers
 @on_virtual_time
 async def test_a_limit_asks_the_first_rows_alone(limit: int):
     wire, gathered = ScriptedWire(in_turn(answer)), Gathered()
-    run = Run(RowsAtHand(items(210)), endpoint(wire), gathered, limit=limit)
+    run = Run(RowsAtHand(items(210)), endpoint(wire), gathered, no_repeats(), limit=limit)
     await run.execute()
     asked = min(limit, 210)
     assert sorted(int(asked.prompt[1:]) for asked in wire.asked) == list(range(1, asked + 1))
@@ -225,7 +241,7 @@ async def test_a_limit_asks_the_first_rows_alone(limit: int):
 @on_virtual_time
 async def test_a_manifest_without_rows_is_a_finished_run_of_nothing():
     gathered = Gathered()
-    run = Run(RowsAtHand([]), endpoint(ScriptedWire(in_turn(answer))), gathered)
+    run = Run(RowsAtHand([]), endpoint(ScriptedWire(in_turn(answer))), gathered, no_repeats())
     await run.execute()
     assert (gathered.ended, run.state, run.halts) == ([], "done", ())
 
@@ -284,13 +300,36 @@ def test_an_empty_batch_is_not_the_end():
     anyio.run(night)
 
 
-# With a real store
+# With a real ledger and store
 
 
-def recorder(out: Path, tally: Tally) -> tuple[Recorder, RunWriter]:
-    writer = RunWriter(out, "r1", START)
-    writer.open()
-    return Recorder(writer, tally, job="default", endpoint_of_bad_rows=None), writer
+class Night:
+    """A run over rows at hand, with a ledger and a store on disk; blocking calls run on the loop."""
+
+    def __init__(self, out: Path, rows: Sequence[Item | BadRow], here: Endpoint, feed: Any = None) -> None:
+        self.tally = Tally()
+        self.writer = RunWriter(out, "r1", START)
+        self.writer.open()
+        self.ledger = Ledger.open(out / "runs" / "r1" / "ledger.sqlite")
+        self.rest, self.writing = Rest("r1", "default"), Writing("r1", "default", None)
+        recorder = Recorder(
+            self.ledger,
+            self.writer,
+            self.writing,
+            self.tally,
+            self.rest,
+            Duplicates(),
+            off_loop=inline,
+            part_items=50,
+        )
+        self.run = Run(feed or RowsAtHand(rows), here, recorder, no_repeats())
+
+    def finish(self) -> Standing:
+        """As a session does at its end."""
+        standing = settle(self.ledger, self.writer, self.writing)
+        self.rest.write(self.writer)
+        self.ledger.close()
+        return standing
 
 
 def written(writer: RunWriter, dataset: str) -> pl.DataFrame:
@@ -313,16 +352,16 @@ async def test_a_bug_surfaces_as_itself_and_what_had_been_answered_is_written(tm
         await anyio.sleep(1)
         return answer()
 
-    recording, writer = recorder(tmp_path / "out", Tally())
-    run = Run(RowsAtHand(items(200)), endpoint(ScriptedWire(script), dialect=BrokenForOne()), recording)
+    night = Night(tmp_path, items(200), endpoint(ScriptedWire(script), dialect=BrokenForOne()))
     with pytest.raises(BaseExceptionGroup) as caught:
-        await run.execute()
+        await night.run.execute()
     bug = only_one(caught.value)
     assert isinstance(bug, RuntimeError)
     assert str(bug) == "a mapping is wrong"
-    ids = written(writer, "results")["item_id"].to_list()
+    ids = written(night.writer, "results")["item_id"].to_list()
     assert set(ids) >= {f"i{row}" for row in range(1, 29)}
     assert "i30" not in ids
+    assert "i30" in [sent.item_id for sent in night.ledger.in_flight()], "it was sent, and may be billed"
 
 
 @on_virtual_time
@@ -331,21 +370,10 @@ async def test_cancelling_at_once_still_writes_what_had_been_answered(tmp_path: 
         await anyio.sleep(10 if int(asked.prompt[1:]) <= 8 else 100)
         return answer()
 
-    recording, writer = recorder(tmp_path / "out", Tally())
-    run = Run(RowsAtHand(items(100)), endpoint(ScriptedWire(script)), recording)
+    night = Night(tmp_path, items(100), endpoint(ScriptedWire(script)))
     with anyio.move_on_after(50):
-        await run.execute()
-    assert written(writer, "results")["item_id"].sort().to_list() == [f"i{row}" for row in range(1, 9)]
-
-
-async def closing(gate: Gate) -> None:
-    while not gate.closed:  # noqa: ASYNC110 # the gate tells nobody but its waiters
-        await anyio.sleep(1)
-
-
-def rows_until_a_part_is_full() -> list[Item | BadRow]:
-    """Bad rows up to the last but one of a part: the first answer makes it full, and 200 items follow."""
-    return [*(bad(row) for row in range(1, PART_ITEMS)), *(item(f"i{row}", row) for row in range(1, 201))]
+        await night.run.execute()
+    assert written(night.writer, "results")["item_id"].sort().to_list() == [f"i{row}" for row in range(1, 9)]
 
 
 @on_virtual_time
@@ -358,71 +386,121 @@ async def test_a_second_interrupt_waits_for_nothing_and_still_every_row_ends_onc
         await anyio.sleep(10 if int(asked.prompt[1:]) <= 4 else 1000)
         return answer()
 
-    tally = Tally()
-    recording, writer = recorder(tmp_path / "out", tally)
-    run = Run(RowsAtHand(items(200)), endpoint(ScriptedWire(script)), recording)
+    night = Night(tmp_path, items(200), endpoint(ScriptedWire(script)))
     with anyio.CancelScope() as at_once:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run.execute)
+            tasks.start_soon(night.run.execute)
             await anyio.sleep(15)
-            run.interrupt()
+            night.run.stop("interrupted")
             await anyio.sleep(5)
             at_once.cancel()
-    assert run.state == "interrupted"
-    assert written(writer, "results")["row"].sort().to_list() == [1, 2, 3, 4]
-    assert written(writer, "rest")["row"].to_list() == list(range(5, 201))
-    assert tally.ended == 200
-    unsettled = written(writer, "attempts").filter(pl.col("state") == "possibly_billed")
+    assert night.run.state == "interrupted"
+    standing = night.finish()
+    assert written(night.writer, "results")["row"].sort().to_list() == [1, 2, 3, 4]
+    assert written(night.writer, "rest")["row"].to_list() == list(range(5, 201))
+    assert night.tally.ended == 200
+    unsettled = written(night.writer, "attempts").filter(pl.col("state") == "possibly_billed")
     assert sorted(unsettled["item_id"]) == ["i5", "i6", "i7", "i8", "i9"]
+    assert standing.lost == 4
+    assert standing.tally.possibly_billed == 5
+
+
+async def closing(gate: Gate) -> None:
+    while not gate.closed:  # noqa: ASYNC110 # the gate tells nobody but its waiters
+        await anyio.sleep(1)
 
 
 @on_virtual_time
 async def test_a_store_that_stops_taking_writes_halts_the_run_with_a_sentence(tmp_path: Path):
-    out, tally = tmp_path / "out", Tally()
-    recording, writer = recorder(out, tally)
-    (out / "results").write_text("a file in the way")
+    """The 50th row makes a part full, and it cannot be written: 49 bad rows, then answers."""
+    rows = [*(bad(row) for row in range(1, 50)), *(item(f"i{row}", row) for row in range(50, 251))]
+    (tmp_path / "results").write_text("a file in the way")
 
     async def script(asked):
-        if asked.prompt != "i1":
+        if asked.prompt != "i50":
             await closing(here.gate)
         return answer()
 
     wire = ScriptedWire(script)
     here = endpoint(wire, slots=5)
-    run = Run(RowsAtHand(rows_until_a_part_is_full()), here, recording)
-    await run.execute()
-    assert run.state == "halted"
-    (halt,) = run.halts
+    night = Night(tmp_path, rows, here)
+    await night.run.execute()
+    assert night.run.state == "halted"
+    (halt,) = night.run.halts
     assert (halt.model, halt.error_class) == (None, "StoreUnwritable")
-    assert halt.message.startswith(f"cannot write to {out / 'results'}")
+    assert halt.message.startswith(f"cannot write to {tmp_path / 'results'}")
     assert halt.message.endswith("make room or mend it, then start again")
     # What was in flight was waited for, and nothing new was asked.
-    assert tally.ok == len(wire.asked) < 20
-    assert tally.ended == PART_ITEMS - 1 + 200
-    assert written(writer, "rest").height == tally.not_attempted == 200 - tally.ok
+    assert night.tally.ok == len(wire.asked) < 20
+    assert night.tally.ended == 250
+
+    # The ledger has it all; when the cause is gone, nothing is lost.
+    (tmp_path / "results").unlink()
+    standing = night.finish()
+    assert standing.tally.ok == night.tally.ok
+    assert written(night.writer, "results").height == 49 + night.tally.ok
+    assert written(night.writer, "rest").height == 201 - night.tally.ok
 
 
 @on_virtual_time
 async def test_a_store_that_recovers_before_the_end_gets_everything(tmp_path: Path):
-    out, tally = tmp_path / "out", Tally()
-    recording, writer = recorder(out, tally)
-    in_the_way = out / "attempts"
+    rows = [*(bad(row) for row in range(1, 50)), *(item(f"i{row}", row) for row in range(50, 251))]
+    in_the_way = tmp_path / "attempts"
     in_the_way.write_text("a file in the way")
 
     async def script(asked):
-        if asked.prompt != "i1":
+        if asked.prompt != "i50":
             await closing(here.gate)
         if here.gate.closed:
             in_the_way.unlink(missing_ok=True)
         return answer()
 
     here = endpoint(ScriptedWire(script), slots=5)
-    run = Run(RowsAtHand(rows_until_a_part_is_full()), here, recording)
+    night = Night(tmp_path, rows, here)
+    await night.run.execute()
+    assert [halt.error_class for halt in night.run.halts] == ["StoreUnwritable"]
+    assert written(night.writer, "results").height == 49 + night.tally.ok
+    assert written(night.writer, "attempts").height == night.tally.attempts == night.tally.ok > 1
+    night.finish()
+    assert written(night.writer, "rest").height == 201 - night.tally.ok
+
+
+@on_virtual_time
+async def test_a_ledger_that_stops_taking_writes_sends_nothing_more(tmp_path: Path):
+    """From the fifth second on, no commit: what is not on record does not go, and is not attempted."""
+    wire = ScriptedWire(in_turn(answer))
+
+    async def script(asked):
+        await anyio.sleep(1)
+        return answer()
+
+    wire = ScriptedWire(script)
+    night = Night(tmp_path, items(100), endpoint(wire))
+    commit = night.ledger.commit
+
+    class FullFromFive:
+        """The night's ledger, on a disk that fills up for ten seconds."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(night.ledger, name)
+
+        def commit(self, group: Group) -> StoreUnwritable | None:
+            if 5 <= anyio.current_time() < 15:
+                raise StoreUnwritable(night.ledger.path, "database or disk is full")
+            return commit(group)
+
+    recorder = Recorder(
+        FullFromFive(), night.writer, night.writing, night.tally, night.rest, Duplicates(), off_loop=inline
+    )  # fmt: skip
+    run = Run(RowsAtHand(items(100)), endpoint(wire), recorder, no_repeats())
     await run.execute()
-    assert [halt.error_class for halt in run.halts] == ["StoreUnwritable"]
-    assert written(writer, "results").height == PART_ITEMS - 1 + tally.ok
-    assert written(writer, "rest").height == 200 - tally.ok
-    assert written(writer, "attempts").height == tally.attempts == tally.ok > 1
+    assert run.state == "halted"
+    assert run.halts[0].message.endswith("make room or mend it, then start again")
+    assert len(wire.asked) == 20
+    assert night.tally.ok == 16, "four answers arrived that could not be put on record"
+    assert anyio.current_time() < 15
+    standing = settle(night.ledger, night.writer, night.writing)
+    assert (standing.tally.ok, standing.lost) == (16, 4)
 
 
 @on_virtual_time
@@ -435,13 +513,86 @@ async def test_a_manifest_that_changes_while_it_is_read_halts_the_run_and_keeps_
         await anyio.sleep(3)
         return answer()
 
-    recording, writer = recorder(tmp_path / "out", Tally())
-    run = Run(Feed(rows()), endpoint(ScriptedWire(script)), recording)
-    await run.execute()
-    assert [(halt.error_class, halt.message) for halt in run.halts] == [
+    night = Night(tmp_path, [], endpoint(ScriptedWire(script)), Feed(rows(), off_loop=inline))
+    await night.run.execute()
+    assert [(halt.error_class, halt.message) for halt in night.run.halts] == [
         ("ManifestError", "m.csv: changed after it was checked; start again")
     ]
-    assert written(writer, "results").height == 6
+    assert written(night.writer, "results").height == 6
+
+
+# Rows that are not asked
+
+
+def repeats(answered: Mapping[str, str], asked: Mapping[str, int]) -> Repeats:
+    """``answered``: prompt → run; ``asked``: prompt → row of an earlier session."""
+    names = sorted(set(answered.values()))
+    before, here = KeyTable(), KeyTable()
+    for prompt, run_id in answered.items():
+        before.claim(key_number(request_key(item(prompt).request)), names.index(run_id))
+    for prompt, row in asked.items():
+        here.claim(key_number(request_key(item(prompt).request)), row)
+    return Repeats(before, names, here)
+
+
+@on_virtual_time
+async def test_what_was_answered_before_is_skipped_and_not_asked():
+    wire, gathered = ScriptedWire(in_turn(answer)), Gathered()
+    known = repeats({"i2": "r-monday", "i3": "r-tuesday"}, {})
+    await Run(RowsAtHand(items(4)), endpoint(wire), gathered, known).execute()
+    assert sorted(asked.prompt for asked in wire.asked) == ["i1", "i4"]
+    assert [ended for ended in gathered.ended if isinstance(ended, Skipped)] == [
+        Skipped("i2", 2, "r-monday"),
+        Skipped("i3", 3, "r-tuesday"),
+    ]
+
+
+@on_virtual_time
+async def test_rows_that_ask_the_same_become_one_call():
+    rows = [item("same" if row % 2 else f"i{row}", row) for row in range(1, 7)]
+    wire, gathered = ScriptedWire(in_turn(answer)), Gathered()
+    await Run(RowsAtHand(rows), endpoint(wire), gathered, no_repeats()).execute()
+    assert sorted(asked.prompt for asked in wire.asked) == ["i2", "i4", "i6", "same"]
+    key = request_key(rows[0].request)
+    assert [ended for ended in gathered.ended if isinstance(ended, Duplicate)] == [
+        Duplicate("same", 3, 1, key),
+        Duplicate("same", 5, 1, key),
+    ]
+
+
+@on_virtual_time
+async def test_a_row_that_asks_what_an_earlier_session_asked_shares_it():
+    wire, gathered = ScriptedWire(in_turn(answer)), Gathered()
+    await Run(RowsAtHand([item("i7", 9)]), endpoint(wire), gathered, repeats({}, {"i7": 7})).execute()
+    assert [type(ended).__name__ for ended in gathered.ended] == ["Duplicate"]
+    assert not wire.asked
+
+
+@on_virtual_time
+async def test_a_deadline_stops_like_a_signal_under_a_name_of_its_own():
+    async def script(asked):
+        await anyio.sleep(10)
+        return answer()
+
+    wire, gathered = ScriptedWire(script), Gathered()
+    run = Run(RowsAtHand(items(50)), endpoint(wire, slots=5), gathered, no_repeats())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run.execute)
+        await anyio.sleep(15)
+        run.stop("deadline")
+    assert anyio.current_time() == 20
+    assert run.state == "deadline"
+    assert kinds(gathered) == {"ok": 10, "not_attempted": 40}
+
+
+@on_virtual_time
+async def test_a_signal_counts_for_more_than_a_deadline_only_where_it_came_first():
+    gathered = Gathered()
+    run = Run(RowsAtHand(items(1)), endpoint(ScriptedWire(in_turn(answer))), gathered, no_repeats())
+    run.stop("interrupted")
+    run.stop("deadline")
+    await run.execute()
+    assert run.state == "interrupted"
 
 
 def test_only_one_digs_out_the_single_error():

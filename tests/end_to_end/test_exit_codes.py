@@ -204,11 +204,15 @@ def test_without_an_endpoint_nothing_is_rehearsed(bench: Bench):
     assert not (bench.folder / "out").exists()
 
 
-def test_a_run_id_that_was_used_before_exits_with_2(bench: Bench):
+def test_a_finished_runs_id_with_the_same_plan_exits_with_0_and_with_another_plan_with_2(bench: Bench):
     assert bench.run("--run-id", "monday", rows=["a"]).code == 0
     finished = bench.run("--run-id", "monday", rows=["a"])
-    assert (finished.code, len(bench.server.received)) == (2, 1)
-    assert "monday" in finished.stderr
+    assert (finished.code, len(bench.server.received)) == (0, 1)
+    assert finished.stderr == "run monday is finished: there is nothing to go on with\n"
+    for options, rows in ((["--model", "another"], ["a"]), ([], ["a", "b"])):
+        refused = bench.run("--run-id", "monday", *options, rows=rows)
+        assert (refused.code, len(bench.server.received)) == (2, 1)
+        assert "run monday cannot go on" in refused.stderr
 
 
 # --- 130 ---

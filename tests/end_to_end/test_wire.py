@@ -57,8 +57,8 @@ def post(base_url: str, *, body: bytes = QUESTION, times: int = 1, **settings: A
         wire = WireSettings(f"{base_url}/chat/completions", headers={}, **settings)
         async with open_transport(wire) as transport:
             for _ in range(times - 1):
-                await transport.post(body)
-            return await transport.post(body)
+                await transport.post(body, "r1-1")
+            return await transport.post(body, "r1-1")
 
     return anyio.run(send)
 
@@ -290,9 +290,9 @@ def test_a_connection_that_the_server_closed_meanwhile_is_replaced(serve: Serve)
     async def ask_twice() -> int:
         wire = WireSettings(f"{server.base_url}/chat/completions", headers={})
         async with open_transport(wire) as transport:
-            await transport.post(QUESTION)
+            await transport.post(QUESTION, "r1-1")
             await anyio.sleep(0.05)
-            return (await transport.post(QUESTION)).status
+            return (await transport.post(QUESTION, "r1-1")).status
 
     server = serve(lambda received: answer_and_hang_up)
     assert anyio.run(ask_twice) == 200

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 from jobs.__main__ import cli
 from pipeline.dialects import DIALECTS
 from pipeline.errors import BadInput, Overloaded, RowError
-from pipeline.records import BadRow, Item, Media, NotAttempted
-from tests.made import ENDPOINT, NOW, attempt, item, outcome, reply, write
+from pipeline.records import BadRow, Item, Media
+from tests.made import ENDPOINT, NOW, attempt, item, not_attempted, outcome, reply, write
 
 PICTURE = 'https://h.example/it\'s a "picture".jpg?w=8&h=6'
 
@@ -62,8 +62,7 @@ def test_the_newest_of_several_runs_comes_first(tmp_path: Path):
 
 
 def test_an_item_that_only_rests_is_found_with_what_was_tried(tmp_path: Path):
-    tried = NotAttempted("one", 3, (attempt(1, error=Overloaded("no", http_status=503)),))
-    write(tmp_path, tried)
+    write(tmp_path, not_attempted("one", 3, attempt(1, error=Overloaded("no", http_status=503))))
     text = show(tmp_path, "one").stdout
     assert "run r1: not attempted (row 3)" in text
     assert "possibly billed" in text

@@ -14,11 +14,25 @@ import pytest
 
 from jobs.summary import as_json, exit_code, show_summary
 from pipeline.errors import BadInput, EmptyReply, Overloaded, RowError
-from pipeline.plan import Plan
-from pipeline.records import BadRow, Ended, NotAttempted
+from pipeline.plan import Anew, Plan
+from pipeline.records import BadRow, NotAttempted
 from pipeline.run import Halt, Summary
 from pipeline.tally import Tally
-from tests.made import ENDPOINT, NOW, attempt, count, item, outcome, reply, write
+from tests.made import (
+    ENDPOINT,
+    NOW,
+    Told,
+    attempt,
+    count,
+    entries,
+    item,
+    not_attempted,
+    outcome,
+    part_of,
+    reply,
+    resting,
+    write,
+)
 
 REFUSED = BadInput("the endpoint refuses this request", http_status=400)
 HALT = Halt(
@@ -44,13 +58,17 @@ def plan(out: Path = Path("out"), **more: Any) -> Plan:
     return Plan(**{**settings, **more})
 
 
-def summary(
-    *ended: Ended, state: Any = "done", halts: tuple[Halt, ...] = (), job: str = "default"
-) -> Summary:
-    tally = Tally(rows_total=len(ended))
-    for one in ended:
-        tally.add(one)
-    return Summary("r1", job, state, NOW, NOW + timedelta(seconds=83.25), halts, tally)
+def counted(*told: Told) -> Tally:
+    tally = Tally(rows_total=len(told), not_attempted=len(resting(*told)))
+    for entry in entries(*told):
+        tally.add(entry)
+    return tally
+
+
+def summary(*told: Told, state: Any = "done", halts: tuple[Halt, ...] = (), job: str = "default") -> Summary:
+    began_at = NOW + timedelta(hours=9)  # a later session of the run than its first
+    finished_at = began_at + timedelta(seconds=83.25)
+    return Summary("r1", job, state, NOW, began_at, finished_at, halts, counted(*told))
 
 
 def shown(capsys: pytest.CaptureFixture[str], made: Summary, planned: Plan | None = None) -> list[str]:
@@ -126,6 +144,11 @@ def test_a_rehearsal_calls_itself_one(capsys):
     assert "rehearsed with the embedded endpoint: no model was asked, and nothing was spent" in lines
 
 
+def test_what_halted_it_is_to_be_mended_first(capsys):
+    lines = shown(capsys, summary(outcome(), halts=(HALT,), state="halted"))
+    assert lines[-1] == "next: mend what halted it, then mediabatch resume r1"
+
+
 @pytest.mark.parametrize(
     ("made", "planned", "words"),
     [
@@ -133,8 +156,24 @@ def test_a_rehearsal_calls_itself_one(capsys):
         (summary(outcome()), plan(base_url=None), ["export", "answers.csv", "--run", "r1"]),
         (
             summary(outcome(item("it's [b]")  , attempt(error=REFUSED)), job="captions"),
-            plan(Path("my out")),
+            plan(Path("my out"), base_url=None),
             ["show", "it's [b]", "--out", "my out", "--job", "captions"],
+        ),
+        (summary(BadRow("b", 1, RowError(1, "holds nothing"))), plan(), ["show", "b"]),
+        (
+            summary(outcome(item("b"), attempt(error=REFUSED)), job="captions"),
+            plan(Path("my out")),
+            ["reprocess", "--dry-run", "--out", "my out", "--job", "captions"],
+        ),
+        (
+            summary(outcome(item("b"), attempt(error=REFUSED)), job="captions"),
+            plan(Path("my out"), anew=Anew(("r0",))),
+            ["report", "--out", "my out", "--job", "captions"],
+        ),
+        (
+            summary(outcome(), state="interrupted", job="captions"),
+            plan(Path("my out")),
+            ["resume", "r1", "--out", "my out", "--job", "captions"],
         ),
     ],
 )  # fmt: skip
@@ -157,6 +196,7 @@ def test_json_is_one_object_with_exact_money_as_text():
         "failed": 2,
         "skipped": 0,
         "not_attempted": 1,
+        "duplicates": 0,
         "attempts": 4,
         "possibly_billed": 1,
         "errors": {"BadInput": 1, "RowError": 1},
@@ -190,7 +230,7 @@ def test_json_is_one_object_with_exact_money_as_text():
         "unpriced_models": {},
         "without_usage": 0,
         "started_at": "2026-03-05T22:00:00Z",
-        "finished_at": "2026-03-05T22:01:23.250000Z",
+        "finished_at": "2026-03-06T07:01:23.250000Z",
         "elapsed_s": 83.25,
         "out": "out",
         "paths": {"run": str(Path("out/runs/r1/run.json"))},
@@ -221,6 +261,8 @@ def failing(failed: int, ok: int) -> Summary:
         (summary(NotAttempted("one", 1)), 0.0, 0),
         (summary(BadRow("b", 1, RowError(1, "is odd"))), 0.0, 5),
         (summary(state="halted"), 1.0, 3),
+        (summary(state="deadline"), 1.0, 4),
+        (summary(outcome(item("f"), attempt(error=REFUSED)), state="deadline"), 0.0, 4),
         (summary(state="interrupted"), 1.0, 130),
     ],
 )
@@ -235,9 +277,56 @@ def test_the_bill_of_items_that_failed_or_rest_counts_too():
     """Two blocked tries and one item the run stopped before: 3 x 9 in."""
     blocked = reply("", [count("text", "input", 9)])
     error = EmptyReply("blocked", reply=blocked)
-    tally = Tally()
-    tally.add(outcome(None, attempt(1, blocked, error), attempt(2, blocked, error)))
-    tally.add(NotAttempted("two", 2, (attempt(1, blocked, error),)))
+    tally = counted(
+        outcome(None, attempt(1, blocked, error), attempt(2, blocked, error)),
+        not_attempted("two", 2, attempt(1, blocked, error)),
+    )
     assert tally.usage["text", "input", "fresh"].tokens == 27
     assert tally.cost == {"USD": Decimal("0.00000675")}
     assert (tally.attempts, tally.failed, tally.not_attempted, tally.ended) == (3, 1, 1, 2)
+
+
+def same(one: Tally, other: Tally) -> bool:
+    return one.encode() == other.encode() and one.totals() == other.totals()
+
+
+def test_counts_merged_are_the_counts_of_all():
+    all_at_once = counted(*A_NIGHT)
+    merged = Tally(rows_total=5, not_attempted=1)
+    for part in (A_NIGHT[:1], A_NIGHT[1:3], A_NIGHT[3:]):
+        half = counted(*part)
+        half.not_attempted = 0
+        merged.merge(half)
+    assert same(merged, all_at_once)
+
+
+def test_counts_survive_the_ledger():
+    night = counted(*A_NIGHT, outcome(item("six", 6), attempt(rates=None)))
+    again = Tally.decode(night.encode())
+    assert again.encode() == night.encode()
+    assert again.usage == night.usage
+    assert (again.unpriced, again.bills, again.first_errors) == (
+        night.unpriced,
+        night.bills,
+        night.first_errors,
+    )
+
+
+def test_what_an_attempt_typically_costs_is_the_mean_of_its_models_priced_replies():
+    """9 x $0.25/M + 230 x $1.50/M = $0.00034725, and 9 x $0.25/M = $0.00000225: $0.00017475 in the mean."""
+    cheap = attempt(1, reply("", [count("text", "input", 9)]))
+    tally = counted(
+        outcome(item("a")), outcome(item("b", 2), cheap), outcome(item("c", 3), attempt(rates=None))
+    )
+    assert tally.typical_cost("a-model") == Decimal("0.00017475")
+    assert tally.typical_cost("b-model") is None
+
+
+def test_rows_that_share_an_answer_count_and_cost_nothing():
+    shared = part_of(outcome(item("a")), outcome(item("b", 2), attempt(error=REFUSED))).frames()["results"]
+    tally = counted(outcome(item("a")))
+    before = tally.cost
+    tally.add_duplicates(shared)
+    assert (tally.ok, tally.failed, tally.duplicates, tally.attempts) == (2, 1, 2, 1)
+    assert tally.cost == before
+    assert tally.errors == {"BadInput": 1}

@@ -11,25 +11,33 @@ import polars as pl
 import pytest
 
 from pipeline.errors import BadInput, EmptyReply, KeyRejected, Overloaded, RowError
-from pipeline.records import BadRow, Media, NotAttempted, Outcome
-from pipeline.store.rows import Part
+from pipeline.records import BadRow, Media
+from pipeline.store.rows import NO_TRIES, Entry, Part, Tries, Writing
 from pipeline.store.schemas import ATTEMPTS, COSTS, RESULTS
-from tests.made import ENDPOINT, NOW, PRICES, attempt, count, item, outcome, reply
+from tests.made import (
+    ENDPOINT,
+    NOW,
+    PRICES,
+    Told,
+    attempt,
+    count,
+    entries,
+    item,
+    not_attempted,
+    outcome,
+    part_of,
+    reply,
+)
 
 SIGNED = "https://h.example/a.jpg?X-Amz-Date=d&X-Amz-Expires=9&X-Amz-Signature=secret"
 
 
-def frames(
-    *ended: Outcome | BadRow | NotAttempted, endpoint_of_bad_rows: str | None = None
-) -> dict[str, Any]:
-    part = Part("r1", "night", endpoint_of_bad_rows)
-    for one in ended:
-        part.add(one)
-    return {**part.frames(), "rest": part.rest_frame()}
+def frames(*told: Told, endpoint_of_bad_rows: str | None = None) -> dict[str, Any]:
+    return part_of(*told, writing=Writing("r1", "night", endpoint_of_bad_rows)).frames()
 
 
-def row(*ended: Outcome | BadRow | NotAttempted, dataset: str = "results") -> dict[str, Any]:
-    return frames(*ended)[dataset].row(0, named=True)
+def row(*told: Told, dataset: str = "results") -> dict[str, Any]:
+    return frames(*told)[dataset].row(0, named=True)
 
 
 def test_an_answer_fills_its_row():
@@ -133,20 +141,9 @@ def test_a_rehearsals_bad_rows_are_the_embedded_endpoints():
     assert part["results"]["endpoint"].to_list() == ["embedded"]
 
 
-def test_an_item_that_was_not_attempted_rests_but_its_attempts_stay_on_the_bill():
-    tried = NotAttempted("one", 4, (attempt(1, error=KeyRejected("no", http_status=401)),))
-    part = frames(tried)
+def test_the_attempts_of_an_item_that_was_not_attempted_stay_on_the_bill():
+    part = frames(not_attempted("one", 4, attempt(1, error=KeyRejected("no", http_status=401))))
     assert "results" not in part
-    assert part["rest"].to_dicts() == [
-        {
-            "run_id": "r1",
-            "job": "night",
-            "item_id": "one",
-            "row": 4,
-            "status": "not_attempted",
-            "answered_by_run_id": None,
-        }
-    ]
     assert part["attempts"]["error_class"].to_list() == ["KeyRejected"]
 
 
@@ -246,25 +243,51 @@ def test_signatures_and_inline_content_are_stored_nowhere():
 
 
 def test_frames_have_the_schemas_and_results_come_last():
-    part = Part("r1", "night", None)
-    part.add(outcome())
-    part.add(BadRow("b", 2, RowError(2, "is odd")))
-    found = part.frames()
+    found = frames(outcome(), BadRow("b", 2, RowError(2, "is odd")))
     assert list(found) == ["attempts", "costs", "results"]
     assert found["results"].schema == RESULTS
     assert found["costs"].schema == COSTS
     assert found["attempts"].schema == ATTEMPTS
 
 
-def test_a_part_appended_keeps_its_order():
-    first, second = Part("r1", "night", None), Part("r1", "night", None)
-    first.add(outcome(item("one")))
-    second.add(outcome(item("two", 2), attempt(error=BadInput("no", http_status=400))))
-    second.add(NotAttempted("three", 3))
-    first.append(second)
+def test_a_part_extended_keeps_its_order():
+    first = part_of(outcome(item("one")))
+    first.extend(part_of(outcome(item("two", 2), attempt(error=BadInput("no", http_status=400)))))
     assert first.frames()["results"]["item_id"].to_list() == ["one", "two"]
     assert first.frames()["attempts"].height == 2
-    assert first.rest_frame()["item_id"].to_list() == ["three"]
+
+
+def test_a_row_that_went_through_the_ledger_makes_the_same_part():
+    """Every kind of row and of value: media, null, money, instants, tokens."""
+    blocked = reply("", [count("audio", "input", 399)], reported_cost=Decimal("0.000001"))
+    told = [
+        outcome(item("猫", 7, Media("image", SIGNED)), attempt(1, blocked, EmptyReply("no")), attempt(2)),
+        outcome(item("two", 8), attempt(error=BadInput("no", http_status=400))),
+        outcome(item("three", 9), attempt(rates=None)),
+        BadRow("b", 10, RowError(10, "is odd")),
+        not_attempted("five", 11, attempt(error=KeyRejected("no", http_status=401))),
+    ]
+    direct, again = Part(), Part()
+    for entry in entries(*told):
+        direct.add(entry)
+        again.add(Entry.decode(entry.encode()))
+    for name, frame in direct.frames().items():
+        assert again.frames()[name].equals(frame)
+
+
+def test_what_tries_came_to_survives_the_ledger():
+    half_priced = reply(counts=[count("text", "input", 10), count("video", "input", 500)])
+    tries = NO_TRIES.and_then([attempt(1), attempt(2, half_priced)]).and_lost(5)
+    assert tries.attempts == 3
+    assert (tries.cost, tries.unpriced_tokens) == (Decimal("0.00034975"), 500)
+    assert Tries.decode(tries.encode()) == tries
+    assert Tries.decode(NO_TRIES.encode()) == NO_TRIES
+
+
+def test_an_attempt_that_was_lost_counts_and_dates_the_start():
+    tries = NO_TRIES.and_lost(123)
+    assert (tries.attempts, tries.started_at, tries.cost) == (1, 123, None)
+    assert tries.and_then([attempt(2)]).started_at == 123
 
 
 def test_prices_of_this_test_are_what_the_arithmetic_above_says():

@@ -11,18 +11,15 @@ import polars as pl
 import pytest
 
 from pipeline.errors import StoreError, StoreUnwritable
-from pipeline.records import NotAttempted
+from pipeline.store.resting import Rest
 from pipeline.store.rows import Part
 from pipeline.store.schemas import SCHEMAS
 from pipeline.store.writer import RunWriter
-from tests.made import NOW, item, outcome
+from tests.made import NOW, item, outcome, part_of
 
 
 def part(*ids: str) -> Part:
-    made = Part("r1", "default", None)
-    for row, name in enumerate(ids, 1):
-        made.add(outcome(item(name, row)))
-    return made
+    return part_of(*(outcome(item(name, row)) for row, name in enumerate(ids, 1)))
 
 
 def files(out: Path) -> set[str]:
@@ -58,9 +55,7 @@ def test_the_file_holds_the_schema_and_not_the_path_keys(tmp_path: Path, dataset
 
 def test_parts_are_compressed_with_zstd(tmp_path: Path):
     writer = opened(tmp_path)
-    made = part("one")
-    made.frames()
-    writer.write_part(1, made)
+    writer.write_part(1, part("one"))
     (path,) = writer.dataset_folder("results").iterdir()
     content = path.read_bytes()
     assert b"\x28\xb5\x2f\xfd" in content, "a zstd frame begins so"
@@ -107,10 +102,10 @@ def test_the_bill_is_written_before_the_answers(tmp_path: Path):
 def test_there_is_one_rest_file_a_run(tmp_path: Path):
     writer = opened(tmp_path)
     for rows in (3, 2):
-        resting = Part("r1", "default", None)
+        rest = Rest("r1", "default")
         for row in range(1, rows + 1):
-            resting.add(NotAttempted(f"i{row}", row))
-        writer.write_rest(resting.rest_frame())
+            rest.add(f"i{row}", row, "not_attempted")
+        rest.write(writer)
     assert files(tmp_path) == {"rest/date=2026-03-05/run=r1/rest.parquet"}
     found = pl.read_parquet(tmp_path / "rest/date=2026-03-05/run=r1/rest.parquet", hive_partitioning=False)
     assert found.schema == SCHEMAS["rest"]

@@ -1,0 +1,153 @@
+"""`report`: tables for a person in a pipe, JSON and CSV for a program."""
+
+from __future__ import annotations
+
+import csv
+import json
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from jobs.__main__ import cli
+from pipeline.errors import BadInput, ConnectionLost
+from tests.made import NOW, attempt, item, outcome, reply, write
+
+REFUSED = BadInput("the endpoint refuses this request", http_status=400)
+
+
+def report(out: Path, *words: str, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, ["report", "--out", str(out), *words], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result
+
+
+def lines(result: Result) -> list[str]:
+    return [" ".join(line.split()) for line in result.stdout.splitlines() if line.strip()]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Two nights: c was refused, then broke off; b failed, then was answered."""
+    later = NOW + timedelta(days=1)
+    failed = [outcome(item(name), attempt(error=REFUSED)) for name in ("b", "c")]
+    write(tmp_path, outcome(item("a")), *failed)
+    broke = outcome(item("c"), attempt(error=ConnectionLost("it broke"), at=later))
+    write(tmp_path, outcome(item("b"), attempt(at=later)), broke, run_id="r2", started_at=later)
+    return tmp_path
+
+
+def test_the_default_view_tells_outcomes_and_all_costs(out: Path):
+    """9 in at $0.25/M and 230 out at $1.50/M, twice."""
+    result = report(out)
+    assert result.stderr == ""
+    assert "\x1b" not in result.stdout
+    assert lines(result)[0] == "job default: 2 runs, 2026-03-05 to 2026-03-06"
+    shown = lines(result)
+    assert "ok 2" in shown
+    assert "failed: ConnectionLost 1 c: it broke" in shown
+    assert "all 3" in shown
+    assert "input text 18 USD 0.0000045" in shown
+    assert "output text 460 USD 0.00069" in shown
+    assert "all 478 USD 0.0006945" in shown
+    assert "2026-03-05 a-model 239 USD 0.00034725" in shown
+    assert "2026-03-06 a-model 239 USD 0.00034725" in shown
+    assert "all tries USD 0.0006945; the latest answers alone USD 0.0006945" in shown
+    assert any(line.startswith("possibly billed 1 attempt of a-model broke off once sent") for line in shown)
+
+
+def test_json_is_one_object_with_money_as_text(out: Path):
+    told = json.loads(report(out, "--json").stdout)
+    assert told["cost_of_all_tries"] == {"USD": "0.0006945"}
+    assert (told["outcomes"]["ok"], told["outcomes"]["failed"], told["outcomes"]["items"]) == (2, 1, 3)
+    assert [run["run_id"] for run in told["runs"]] == ["r1", "r2"]
+    cut = json.loads(report(out, "--json", "--by", "run").stdout)
+    assert cut["by"] == ["run"]
+    assert cut["lines"][0] == {
+        "run": "r1",
+        "attempts": 3,
+        "possibly_billed": 0,
+        "tokens": 239,
+        "unpriced_tokens": 0,
+        "cost": {"USD": "0.00034725"},
+    }
+
+
+def test_csv_is_the_table_of_by(out: Path):
+    rows = list(csv.DictReader(report(out, "--csv", "--by", "day", "--by", "direction").stdout.splitlines()))
+    assert [row["day"] for row in rows] == ["2026-03-05", "2026-03-05", "2026-03-06", "2026-03-06"]
+    assert sum(Decimal(row["cost_USD"]) for row in rows) == Decimal("0.0006945")
+    assert list(rows[0]) == ["day", "direction", "tokens", "unpriced_tokens", "cost_USD"]
+
+
+def test_several_keys_may_be_said_at_once(out: Path):
+    shown = lines(report(out, "--by", "model, error_class"))
+    assert shown[0] == "model error_class attempts possibly billed tokens cost"
+    assert "a-model — 2 0 478 USD 0.0006945" in shown
+    assert "a-model BadInput 2 0 0 —" in shown
+
+
+def test_all_jobs_are_told_apart_where_they_are_asked_for(out: Path):
+    write(out, outcome(item("a")), run_id="r3", job="other")
+    assert "other 1 0 239 USD 0.00034725" in lines(report(out, "--by", "job"))
+    assert "other" not in report(out, "--by", "job", "--job", "default").stdout
+
+
+def test_one_run_alone(out: Path):
+    assert "run r2 of job default: 1 run, 2026-03-06" in lines(report(out, "--run", "r2"))
+    assert "no run 'r9' here" in report(out, "--run", "r9", code=2).stderr
+    write(out, outcome(item("a")), run_id="r3", job="other")
+    assert "add --job other" in report(out, "--run", "r3", code=2).stderr
+
+
+def test_a_year_is_shown_with_its_newest_days(tmp_path: Path):
+    for day in range(20):
+        at = NOW + timedelta(days=day)
+        write(tmp_path, outcome(item("a"), attempt(at=at)), run_id=f"r{day:02d}", started_at=at)
+    shown = lines(report(tmp_path))
+    assert "before a-model 1,434 USD 0.0020835" in shown, "six days"
+    assert sum(line.startswith("2026-") for line in shown) == 14
+
+
+def test_what_is_unpriced_is_named_by_model(tmp_path: Path):
+    write(tmp_path, outcome(item("a"), attempt(1, reply(), rates=None)))
+    shown = lines(report(tmp_path))
+    assert "no price known for 239 tokens of a-model: their cost is null, not zero" in shown
+    assert "all tries nothing priced; the latest answers alone nothing priced" in shown
+
+
+def test_a_run_that_stopped_is_shown_with_what_goes_on_with_it(tmp_path: Path):
+    write(tmp_path, outcome(item("a")), facts={"state": "halted"})
+    assert f"unfinished run r1 (halted): mediabatch resume r1 --out {tmp_path}" in lines(report(tmp_path))
+
+
+def test_rehearsals_are_shown_only_where_they_are_asked_for(tmp_path: Path):
+    rehearsed = outcome(item("a"), attempt(endpoint="embedded"))
+    write(tmp_path, rehearsed, endpoint="embedded")
+    result = report(tmp_path)
+    assert "ok 0" in lines(result)
+    assert "there are rehearsals only; to see them: --rehearsals" in result.stderr
+    shown = lines(report(tmp_path, "--rehearsals"))
+    assert shown[0].endswith("rehearsals, nothing of this was spent")
+    assert "ok 1" in shown
+    assert "ok 1" in lines(report(tmp_path, "--run", "r1")), "it was named, so it is asked for"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--by", "colour"], "no such key 'colour'; there are modality, direction"),
+        (["--csv"], "--csv prints the table of --by"),
+        (["--csv", "--json", "--by", "day"], "exclude each other"),
+        (["--timezone", "Mars/Olympus"], "no such zone"),
+    ],
+)
+def test_slips_are_told(out: Path, words: list[str], sentence: str):
+    assert sentence in report(out, *words, code=2).stderr
+
+
+def test_a_job_that_is_not_there_is_told_with_those_that_are(out: Path):
+    assert "no run of job 'nights' here; there are default" in report(out, "--job", "nights").stderr
+    assert "there is no store here" in report(out / "nowhere", code=2).stderr

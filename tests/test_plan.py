@@ -1,0 +1,86 @@
+"""A plan stands in run.json, so that a run can be resumed by its name alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from pipeline.plan import Anew, Plan, plan_of, timeouts_of
+from pipeline.retry import RetryRules
+from pipeline.transport import Timeouts
+
+STARTED = datetime(2026, 3, 5, 22, 0, tzinfo=UTC)
+PLAIN = Plan(
+    run_id="r1",
+    job="captions",
+    manifest="/m.csv",
+    out=Path("/out"),
+    base_url="https://endpoint.example/v1",
+    dialect="newapi",
+    model="a-model",
+    prompt="What is it?",
+    parameters={"max_tokens": 9},
+    slots=4,
+    started_at=STARTED,
+    timezone=ZoneInfo("UTC"),
+)
+ODD = replace(
+    PLAIN,
+    base_url=None,
+    dialect="openai",
+    prompt="这是什么？",
+    timezone=ZoneInfo("Asia/Shanghai"),
+    retry=RetryRules(max_attempts=7),
+    timeouts=timeouts_of(9.5),
+    limit=0,
+    max_failed=0.25,
+    ca_file=Path("/ca.pem"),
+    header_names=("X-Team", "X-Night"),
+    again=True,
+    state_dir=Path("/state"),
+    anew=Anew(("r0", "r-1"), model="b-model", max_tokens=5),
+)
+
+
+def run_json(plan: Plan) -> dict[str, Any]:
+    facts = {
+        "run_id": plan.run_id,
+        "job": plan.job,
+        "started_at": "2026-03-05T22:00:00Z",
+        "plan": plan.facts(),
+    }
+    told: dict[str, Any] = json.loads(json.dumps(facts))
+    return told
+
+
+@pytest.mark.parametrize("plan", [PLAIN, ODD])
+def test_a_plan_comes_back_from_run_json_as_it_was(plan: Plan):
+    assert plan_of(run_json(plan), plan.out) == plan
+
+
+def test_the_odd_plan_of_this_test_differs_in_all_that_may():
+    same = {field.name for field in fields(Plan) if getattr(ODD, field.name) == getattr(PLAIN, field.name)}
+    assert same == {"run_id", "job", "manifest", "out", "model", "parameters", "slots", "started_at"}
+
+
+def test_the_plan_of_an_earlier_release_is_read_without_what_came_later():
+    told = run_json(PLAIN)
+    for name in ("ca_file", "again", "state_dir", "anew"):
+        del told["plan"][name]
+    assert plan_of(told, PLAIN.out) == PLAIN
+
+
+def test_the_ledger_lies_beside_run_json_or_where_it_is_told_to():
+    assert PLAIN.ledger_path == Path("/out/runs/r1/ledger.sqlite")
+    assert ODD.ledger_path == Path("/state/r1.ledger")
+
+
+@pytest.mark.parametrize(("total_s", "connect_s"), [(300.0, 10.0), (10.0, 10.0), (4.0, 4.0)])
+def test_one_timeout_makes_all_three(total_s: float, connect_s: float):
+    assert timeouts_of(total_s) == Timeouts(connect_s=connect_s, read_s=total_s, total_s=total_s)
