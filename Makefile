@@ -5,13 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check bench bench-slice lock help
+.PHONY: demo test check bench bench-slice crash simulate lock help
 
 help:
 	@echo "make demo    run the main job on the example manifest, no key needed"
 	@echo "make test    run the tests"
 	@echo "make check   lint, format and type checks"
 	@echo "make bench   measure, beside a bare aiohttp loop"
+	@echo "make crash   kill -9 at 100 random moments: nothing paid is lost"
+	@echo "make simulate  10,000 simulated nights with faults"
 	@echo "make lock    pin all dependencies anew"
 
 # Everything from the lock file, hashes checked; quick when nothing changed.
@@ -40,6 +42,15 @@ bench: $(READY)
 
 bench-slice: $(READY)
 	$(BIN)/python -m benchmarks --slice
+
+# A real server that counts, 2,000 items, kill -9 at 100 random moments; the tests run 10 of them.
+crash: $(READY)
+	$(BIN)/python -m tests.crash --kills 100 --items 2000
+	$(BIN)/python -m tests.crash --kills 100 --items 2000 --settle
+
+# Whole nights in virtual time with a seeded, faulty endpoint and disk; the tests run 300 of them.
+simulate: $(READY)
+	$(BIN)/python -m tests.simulation --seeds 10000
 
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv

@@ -1,4 +1,5 @@
-"""`python -m benchmarks`: throughput, memory and start-up, in one run; `python -m benchmarks table`."""
+"""`python -m benchmarks`: throughput, memory, start-up, ledger, resume, in one run; `python -m
+benchmarks table`."""
 
 from __future__ import annotations
 
@@ -11,12 +12,13 @@ from pathlib import Path
 import click
 
 from benchmarks import figures as kept
+from benchmarks.ledgers import measure_ledger, measure_resume
 from benchmarks.measuring import Broken, python_server
 from benchmarks.memory import measure_memory
 from benchmarks.startup import measure_startup
 from benchmarks.throughput import make_load, measure_throughput, verdict
 
-PARTS = ("throughput", "memory", "startup")
+PARTS = ("throughput", "memory", "startup", "ledger", "resume")
 CONCURRENCY = 256
 
 
@@ -37,8 +39,10 @@ def bench(
         return
     sizes: tuple[int, int] = (10_000, 100_000)
     ceiling_requests = 100_000
+    great, left = 1_000_000, 10_000
     if is_slice:
         rounds, items, sizes, ceiling_requests, keep = 1, 3_000, (2_000, 10_000), 10_000, False
+        great, left = 20_000, 500
     parts = only or PARTS
     found: list[kept.Figures] = []
     try:
@@ -55,6 +59,12 @@ def bench(
             if "startup" in parts:
                 _title("start-up")
                 found.append(measure_startup(3 if is_slice else 11))
+        if "ledger" in parts:
+            _title("ledger")
+            found.append(measure_ledger(items, rounds))
+        if "resume" in parts:
+            _title("resume")
+            found.append(measure_resume(great, left))
     except Broken as error:
         print(f"broken: {error}", file=sys.stderr)
         ctx.exit(1)

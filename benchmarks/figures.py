@@ -74,7 +74,11 @@ def newest(what: str) -> dict[str, Any] | None:
 
 def table() -> str:
     """Markdown for the README, from the newest figures of each part."""
-    return "\n".join(line for part in (_throughput(), _memory(), _startup(), _measured_on()) for line in part)
+    return "\n".join(
+        line
+        for part in (_throughput(), _memory(), _ledger(), _resume(), _startup(), _measured_on())
+        for line in part
+    )
 
 
 def _throughput() -> Iterator[str]:
@@ -121,6 +125,29 @@ def _memory() -> Iterator[str]:
     for ending, peaks in figures["found"]["peak_bytes"].items():
         cells = " | ".join(f"{peaks[str(rows)] / 1e6:,.0f} MB" for rows in sizes)
         yield f"| {ending} | {cells} | {figures['found']['ratios'][ending]:.2f} |"
+    yield ""
+
+
+def _ledger() -> Iterator[str]:
+    figures = newest("ledger")
+    if figures is None:
+        return
+    costs = "; ".join(
+        f"{us:.0f} µs with {at_once} at a time" for at_once, us in figures["found"]["us_per_item"].items()
+    )
+    yield f"The ledger's own CPU an item, written ahead and durable: {costs}."
+    yield ""
+
+
+def _resume() -> Iterator[str]:
+    figures = newest("resume")
+    if figures is None:
+        return
+    settings, found = figures["settings"], figures["found"]
+    yield (
+        f"`resume` of a killed run of {settings['rows']:,} rows with {settings['left']:,} to go: first "
+        f"request after {found['first_request_s']:.1f} s, peak memory {found['peak_bytes'] / 1e6:,.0f} MB."
+    )
     yield ""
 
 

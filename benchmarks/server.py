@@ -29,6 +29,7 @@ class Counts:
     """What the server has answered so far."""
 
     answered = 0
+    first_at: float | None = None  # seconds since 1970
 
 
 class Answering(asyncio.Protocol):
@@ -79,6 +80,8 @@ class Answering(asyncio.Protocol):
 
     def _answer(self) -> None:
         self._counts.answered += 1
+        if self._counts.first_at is None:
+            self._counts.first_at = time.time()
         if self._latency_s:
             asyncio.get_running_loop().call_later(self._latency_s, self._transport.write, self._reply)
         else:
@@ -86,7 +89,11 @@ class Answering(asyncio.Protocol):
 
     def _other(self, data: bytes) -> None:
         if data.startswith(b"GET /stats "):
-            stats = {"answered": self._counts.answered, "cpu_s": time.process_time()}
+            stats = {
+                "answered": self._counts.answered,
+                "first_at": self._counts.first_at,
+                "cpu_s": time.process_time(),
+            }
             self._transport.write(response("200 OK", orjson.dumps(stats)))
         else:
             self._refuse("404 Not Found")
