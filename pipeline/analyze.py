@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 import anyio
 
 from pipeline.dialects import Dialect, media_seen
-from pipeline.errors import AttemptError, Throttled, WaitTooLong
+from pipeline.errors import AttemptError, Throttled, TransientError, WaitTooLong
 from pipeline.gate import Gate, GateClosed
 from pipeline.halting import HaltRules
 from pipeline.media.delivery import deliverable_urls
@@ -102,7 +102,16 @@ async def send_with_retry(case: Case) -> Attempt:
     Raises:
         GateClosed: the run or the model stopped before an attempt could go.
     """
-    attempt: Attempt = await case.endpoint.retry(case.item.request.model)(send_once, case)
+    first = await send_once(case)
+    if not isinstance(first.error, TransientError):
+        return first
+    # Only now: tenacity's bookkeeping takes longer than parsing an answer, and most answers need none of it.
+    ahead = [first]
+
+    async def send_again(case: Case) -> Attempt:
+        return ahead.pop() if ahead else await send_once(case)
+
+    attempt: Attempt = await case.endpoint.retry(case.item.request.model)(send_again, case)
     return attempt
 
 
