@@ -1,8 +1,8 @@
-"""Request keys told apart in a few bytes each: who asked this first?
+"""Things told apart without being kept: request keys (who asked this first?) and item ids (is it taken?).
 
 A million keys as Python ints in a dict are 150 MB; here each is 8 bytes of its hash and 4 of a number, in an
-open-addressing table that is two thirds full at most. Of two million different requests, one pair in ten
-million such manifests would share 64 bits.
+open-addressing table that is two thirds full at most. Of a million different things, one pair in 37 million
+such sets would share 64 bits.
 """
 
 from __future__ import annotations
@@ -29,14 +29,27 @@ class KeyTable:
 
     def claim(self, key: int, number: int) -> int:
         """The number that came first with this key: this one, where the key is new."""
-        slot = self._slot(key)
-        if self._keys[slot]:
-            return self._numbers[slot]
-        self._keys[slot] = key
-        self._numbers[slot] = number
+        return number if self.add(key, number) else self._numbers[self._slot(key)]
+
+    def add(self, key: int, number: int) -> bool:
+        """Keep the number with this key, if the key is new; whether it is."""
+        keys, mask = self._keys, self._slots - 1
+        slot = key & mask
+        while there := keys[slot]:
+            if there == key:
+                return False
+            slot = (slot + 1) & mask
+        keys[slot], self._numbers[slot] = key, number
         self._used += 1
         if self._used * 3 > self._slots * 2:
             self._grow(self._slots * 2)
+        return True
+
+    def count_up(self, key: int) -> int:
+        """The number kept with a key that is here; one more is kept from now on."""
+        slot = self._slot(key)
+        number = self._numbers[slot]
+        self._numbers[slot] = number + 1
         return number
 
     def fill(self, keys: Sequence[int], numbers: Iterable[int]) -> None:
@@ -48,7 +61,7 @@ class KeyTable:
             self._grow(slots)  # at once, not by and by
         for key, number in zip(keys, numbers, strict=True):
             if key:
-                self.claim(key, number)
+                self.add(key, number)
 
     def _slot(self, key: int) -> int:
         keys, mask = self._keys, self._slots - 1

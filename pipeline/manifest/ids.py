@@ -1,7 +1,7 @@
 """Ids told apart without being kept.
 
 Owns which ids a run has given away; refuses to remember their texts. A million ids as strings in a set are
-130 MB; here each is 8 bytes of its hash and 4 of a counter in an open-addressing table, two thirds full at
+130 MB; in a `KeyTable` each is 8 bytes of its hash and 4 of a counter, two thirds full at
 most: 18 to 36 bytes an id. Of manifests with a million ids, one in 37 million has two that share 8 bytes; the
 later one would become a bad row that says so, never a silent mix-up.
 """
@@ -9,11 +9,12 @@ later one would become a bad row that says so, never a silent mix-up.
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from typing import Final
+
+from pipeline.keytable import KeyTable
 
 _64_BITS: Final = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -25,52 +26,18 @@ class IdTable:
     """A set of ids that also remembers, for each, which number its next repetition gets."""
 
     def __init__(self) -> None:
-        self._slots = 1 << 12
-        self._keys = array("Q", [0]) * self._slots
-        self._next_numbers = array("I", [0]) * self._slots
-        self._used = 0
+        self._next_numbers = KeyTable()
 
     def __contains__(self, item_id: str) -> bool:
-        return self._keys[self._slot(_key(item_id))] != 0
+        return self._next_numbers.get(_key(item_id)) is not None
 
     def add(self, item_id: str) -> bool:
         """Whether the id is new here."""
-        key = hash(item_id) & _64_BITS or 1  # as `_key`: this is the hot one
-        keys, mask = self._keys, self._slots - 1
-        slot = key & mask
-        while there := keys[slot]:
-            if there == key:
-                return False
-            slot = (slot + 1) & mask
-        keys[slot], self._next_numbers[slot] = key, 2
-        self._used += 1
-        if self._used * 3 > self._slots * 2:
-            self._grow()
-        return True
+        return self._next_numbers.add(_key(item_id), 2)
 
     def next_number(self, item_id: str) -> int:
         """The number of the next repetition of an id that is here: 2, 3, …"""
-        slot = self._slot(_key(item_id))
-        number = self._next_numbers[slot]
-        self._next_numbers[slot] = number + 1
-        return number
-
-    def _slot(self, key: int) -> int:
-        keys, mask = self._keys, self._slots - 1
-        slot = key & mask
-        while (there := keys[slot]) and there != key:
-            slot = (slot + 1) & mask
-        return slot
-
-    def _grow(self) -> None:
-        keys, numbers = self._keys, self._next_numbers
-        self._slots *= 2
-        self._keys = array("Q", [0]) * self._slots
-        self._next_numbers = array("I", [0]) * self._slots
-        for key, number in zip(keys, numbers, strict=True):
-            if key:
-                slot = self._slot(key)
-                self._keys[slot], self._next_numbers[slot] = key, number
+        return self._next_numbers.count_up(_key(item_id))
 
 
 class Ids:
