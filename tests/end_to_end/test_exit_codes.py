@@ -234,7 +234,7 @@ def test_an_interrupt_waits_for_what_is_in_flight_and_exits_with_130(
 
     store = Store(tmp_path / "out")
     assert running.returncode == 130, told
-    assert "waiting for what is in flight" in told
+    assert "waiting up to 30 s for what is in flight" in told
     assert store.ids("ok") == ["item 1", "item 2"]
     assert store.ids("not_attempted") == [f"item {n}" for n in range(3, 7)]
     assert store.rows() == [1, 2, 3, 4, 5, 6]
