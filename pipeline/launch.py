@@ -94,6 +94,8 @@ async def _run(
             await run.execute()
     try:
         with anyio.CancelScope(shield=True):
+            # Once more, where that failed: what is at hand must not be settled as lost.
+            await recorder.close()
             tally = await world.off_loop(session.finish, run.state, run.halts)
     except (StoreUnwritable, LedgerDamaged) as error:
         run.halt(error)
