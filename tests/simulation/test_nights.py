@@ -21,6 +21,12 @@ def test_300_nights_keep_every_promise():
     assert not failures, "\n\n".join(str(failure) for failure in failures)
 
 
+@pytest.mark.parametrize("seed", [3955, 4802])
+def test_an_answer_that_a_full_disk_refused_is_recorded_when_the_disk_is_mended_at_the_end(seed):
+    """Once, such an answer was settled as lost, and its row stood nowhere. ``play`` checks every promise."""
+    assert play(seed).seed == seed
+
+
 def test_a_night_has_at_least_200_items():
     assert min(len(make_scenario(random.Random(seed)).rows) for seed in range(50)) >= 200
 
