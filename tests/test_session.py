@@ -14,7 +14,7 @@ import anyio
 import polars as pl
 import pytest
 
-from pipeline.errors import RunFinished, StoreError, UsageError
+from pipeline.errors import RunFinished, StoreError, StoreUnwritable, UsageError
 from pipeline.launch import launch
 from pipeline.manifest import open_manifest
 from pipeline.plan import Plan, Secrets
@@ -24,6 +24,7 @@ from pipeline.run import Run, Summary, only_one
 from pipeline.session import Session, settle_job
 from pipeline.store.locking import job_lock
 from pipeline.store.reader import run_facts
+from pipeline.store.writer import RunWriter
 from pipeline.surroundings import THE_REAL_ONES, Surroundings
 from pipeline.transport import Transport, WireSettings
 from tests.rehearsing import (
@@ -43,6 +44,15 @@ from tests.rehearsing import inline as on_the_loop
 
 class Bug(Exception):
     """Leaves a run as a kill does: nothing is finished, and what was under way stays so."""
+
+
+class NoRoomForRest(RunWriter):
+    """A store that takes parts, and then no rows at rest."""
+
+    def _write(self, path: Path, content: bytes) -> None:
+        if "rest" in path.parts:
+            raise StoreUnwritable(path, "No space left on device")
+        super()._write(path, content)
 
 
 class NamedPrices(FlatPrices):
@@ -87,6 +97,7 @@ class Evening:
         script: Script,
         run_id: str = "r1",
         on_start: Callable[[Run], None] | None = None,
+        writer: type[RunWriter] = RunWriter,
         **changes: Any,
     ) -> tuple[Summary, ScriptedWire, list[str]]:
         """One session; how it ended, what was asked, and what it told at its start."""
@@ -106,6 +117,7 @@ class Evening:
             reach=reach,
             price_book=NamedPrices,
             now=virtual_now,
+            run_writer=writer,
             part_items=4,
         )
         plan = self.plan(run_id, **changes)
@@ -584,6 +596,27 @@ async def test_a_limit_asks_new_rows_when_it_is_raised(tmp_path: Path):
     assert summary.state == "done"
     _, wire, _ = await evening.night(WELL, "r2")
     assert sorted(asked.prompt for asked in wire.asked) == ["p2", "p3"]
+
+
+# Finishing
+
+
+@on_virtual_time
+async def test_a_session_whose_finish_fails_halfway_is_settled_by_the_next_run(tmp_path: Path):
+    """The parts stand, the rows at rest do not: unfinished business, whoever looks at it next."""
+    evening = Evening(tmp_path)
+    evening.rows("p1", "p2", "p3")
+    summary = await evening.stopped("p2", writer=NoRoomForRest)
+    facts = run_facts(evening.out, "r1")
+    assert "finished_at" not in facts
+    assert "cannot write" in facts["halts"][-1]["message"]
+    assert summary.halts
+    assert evening.by_row() == {1: "ok", 2: "ok"}
+
+    _, wire, told = await evening.night(WELL, "r2")
+    assert [asked.prompt for asked in wire.asked] == ["p3"]
+    assert "2 of its outcomes are in the store" in told[0]
+    assert evening.by_row() == {1: "ok", 2: "ok", 3: "not_attempted"}
 
 
 # Opening
