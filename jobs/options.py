@@ -58,6 +58,10 @@ def option(name: str, *names: str, **settings: Any) -> Callable[[Command], Comma
     return click.option(name, *names, envvar=variable, **settings)
 
 
+TABLES = {"endpoint", "fallback"}
+"""What a config file holds beside settings named like options: `endpoint_plans` reads it."""
+
+
 def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     if path is None:
         return None
@@ -69,6 +73,8 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
         raise Fault(f"--config {path}: is not TOML: {error}") from None
     known = _settings(ctx.command)
     values = {}
+    for key in TABLES & settings.keys():
+        ctx.meta[f"mediabatch.{key}"] = settings.pop(key)
     for key, value in settings.items():
         name = key.replace("_", "-")
         if name in known:

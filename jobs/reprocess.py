@@ -14,11 +14,12 @@ import orjson
 import polars as pl
 
 from jobs.endpoint import base_url_of, filled, reach_options, secrets_of
+from jobs.endpoint_tables import endpoint_plans, fallbacks
 from jobs.night import evening_of, evening_options, spend
 from jobs.options import Fault, checked_name, config_option, job_option, option, out_option, plainly
 from jobs.wording import about
 from pipeline.dialects import DIALECTS
-from pipeline.plan import Anew, Plan, Secrets, new_run_id, plan_of, timeouts_of
+from pipeline.plan import Anew, EndpointPlan, Plan, Secrets, new_run_id, paced, plan_of, timeouts_of
 from pipeline.records import EMBEDDED
 from pipeline.reprocessing import Forecast, choose, forecast, predicate, traced, write_selection
 from pipeline.session import settle_job
@@ -153,8 +154,8 @@ def _plan(
     keeps its own.
     """
     source = plan_of(sources[-1], out)
-    is_given = options["base_url"] or options["embedded"]
-    base_url = base_url_of(ctx, options["base_url"], options["embedded"]) if is_given else source.base_url
+    endpoints = _endpoints(ctx, source, options)
+    outage_s = options["max_outage_s"]
     anew = Anew(
         runs=tuple(facts["run_id"] for facts in sources),
         **{
@@ -170,21 +171,36 @@ def _plan(
         source,
         run_id=draft.run_id,
         started_at=draft.started_at,
-        base_url=base_url,
-        dialect=options["dialect"] or source.dialect,
+        endpoints=endpoints,
+        fallbacks=fallbacks(ctx) or source.fallbacks,
+        max_outage_s=source.max_outage_s if outage_s is None else outage_s,
         model=anew.model or source.model,
         prompt=anew.prompt or source.prompt,
         parameters=parameters,
-        slots=options["concurrency"] or source.slots,
         retry=replace(source.retry, max_attempts=options["max_attempts"] or source.retry.max_attempts),
         timeouts=source.timeouts if timeout_s is None else timeouts_of(timeout_s),
         limit=None,
         max_failed=options["max_failed"],
         ca_file=options["ca_file"] or source.ca_file,
-        header_names=source.header_names if base_url == source.base_url else (),
+        header_names=source.header_names if _urls(endpoints) == _urls(source.endpoints) else (),
         again=True,
         anew=anew,
     )
+
+
+def _endpoints(ctx: click.Context, source: Plan, options: dict[str, Any]) -> tuple[EndpointPlan, ...]:
+    """Those the person names, else those the items were asked at."""
+    if options["base_url"] or options["embedded"] or "mediabatch.endpoint" in ctx.meta:
+        dialect = options["dialect"] or source.endpoints[0].dialect
+        return endpoint_plans(ctx, {**options, "dialect": dialect})
+    endpoints = paced(source.endpoints, slots=options["concurrency"], rpm=options["rpm"], tpm=options["tpm"])
+    if options["dialect"]:
+        endpoints = tuple(replace(one, dialect=options["dialect"]) for one in endpoints)
+    return endpoints
+
+
+def _urls(endpoints: tuple[EndpointPlan, ...]) -> set[str | None]:
+    return {one.base_url for one in endpoints}
 
 
 def _is_typed(ctx: click.Context, name: str) -> bool:
@@ -194,7 +210,7 @@ def _is_typed(ctx: click.Context, name: str) -> bool:
 
 
 def _secrets(plan: Plan, options: dict[str, Any]) -> Secrets:
-    secrets = secrets_of(options["api_key_file"], options["headers"])
+    secrets = secrets_of(options["api_key_file"], options["headers"], plan.endpoints)
     missing = [name for name in plan.header_names if name not in secrets.headers]
     if missing:
         raise Fault(

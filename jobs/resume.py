@@ -12,7 +12,7 @@ from jobs.endpoint import reach_options, secrets_of
 from jobs.night import evening_of, evening_options, nothing_to_do, spend
 from jobs.options import Fault, config_option, job_option, option, out_option, plainly
 from pipeline.errors import RunFinished
-from pipeline.plan import plan_of, timeouts_of
+from pipeline.plan import paced, plan_of, timeouts_of
 from pipeline.store.reader import run_facts, runs_of
 
 
@@ -43,15 +43,16 @@ def resume(ctx: click.Context, /, run_id: str | None, out: Path, job: str, **opt
     evening = evening_of(options)
     if facts["state"] == "done":
         ctx.exit(nothing_to_do(RunFinished(facts["run_id"]), facts, evening))
-    secrets = secrets_of(options["api_key_file"], options["headers"])
     plan = plan_of(facts, out)
+    secrets = secrets_of(options["api_key_file"], options["headers"], plan.endpoints)
     missing = [name for name in plan.header_names if name not in secrets.headers]
     if missing:
         raise Fault(f"run {plan.run_id} sent the header {missing[0]}: give --header {missing[0]}=… again")
-    timeout_s, max_failed = options["timeout"], options["max_failed"]
+    timeout_s, max_failed, outage_s = options["timeout"], options["max_failed"], options["max_outage_s"]
     plan = replace(
         plan,
-        slots=options["concurrency"] or plan.slots,
+        endpoints=paced(plan.endpoints, slots=options["concurrency"], rpm=options["rpm"], tpm=options["tpm"]),
+        max_outage_s=plan.max_outage_s if outage_s is None else outage_s,
         retry=replace(plan.retry, max_attempts=options["max_attempts"] or plan.retry.max_attempts),
         timeouts=plan.timeouts if timeout_s is None else timeouts_of(timeout_s),
         ca_file=options["ca_file"] or plan.ca_file,

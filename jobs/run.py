@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from jobs.endpoint import base_url_of, filled, reach_options, secrets_of
+from jobs.endpoint import filled, reach_options, secrets_of
+from jobs.endpoint_tables import endpoint_plans, fallbacks
 from jobs.night import evening_of, evening_options, spend
 from jobs.options import (
     checked_name,
@@ -21,11 +22,11 @@ from jobs.options import (
     plainly,
 )
 from pipeline.dialects import DEFAULT_DIALECT, DIALECTS
+from pipeline.gate import DEFAULT_MAX_OUTAGE_S
 from pipeline.plan import (
     DEFAULT_MAX_TOKENS,
     DEFAULT_MODEL,
     DEFAULT_PROMPT,
-    DEFAULT_SLOTS,
     Plan,
     new_run_id,
     timeouts_of,
@@ -89,7 +90,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     call.
     """
     evening = evening_of(options)
-    secrets = secrets_of(options["api_key_file"], options["headers"])
+    endpoints = endpoint_plans(ctx, options)
+    secrets = secrets_of(options["api_key_file"], options["headers"], endpoints)
     started_at = datetime.now(UTC)
     state_dir: Path | None = options["state_dir"]
     plan = Plan(
@@ -97,12 +99,12 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         job=options["job"],
         manifest=os.path.abspath(options["manifest"]),
         out=options["out"],
-        base_url=base_url_of(ctx, options["base_url"], options["embedded"]),
-        dialect=options["dialect"],
+        endpoints=endpoints,
         model=filled("--model", options["model"]),
         prompt=filled("--prompt", options["prompt"]),
         parameters={"max_tokens": options["max_tokens"]},
-        slots=options["concurrency"] or DEFAULT_SLOTS,
+        fallbacks=fallbacks(ctx),
+        max_outage_s=DEFAULT_MAX_OUTAGE_S if options["max_outage_s"] is None else options["max_outage_s"],
         started_at=started_at,
         timezone=options["timezone"],
         retry=RetryRules(max_attempts=options["max_attempts"] or RetryRules().max_attempts),

@@ -97,6 +97,8 @@ def show_summary(summary: Summary, plan: Plan) -> None:
     elapsed_s = (summary.finished_at - summary.began_at).total_seconds()
     for halt in summary.halts:
         which = f"model {halt.model}" if halt.model else "the run"
+        if len(plan.endpoints) > 1:
+            which += f" at {halt.endpoint}"
         console.print(
             Text.assemble(("halted ", "bold red"), f"({which}): {halt.error_class}: {halt.message}"),
             soft_wrap=True,
@@ -124,7 +126,7 @@ def show_summary(summary: Summary, plan: Plan) -> None:
     console.print(f"run {summary.run_id}, {summary.state} in {elapsed_s:,.1f} s, job {summary.job}")
     for name, path in paths(summary, plan).items():
         console.print(f"  {name:<9}{path}", soft_wrap=True)
-    if plan.base_url is None:
+    if plan.is_rehearsal:
         console.print("rehearsed with the embedded endpoint: no model was asked, and nothing was spent")
     console.print(f"next: {_next_command(summary, plan)}", soft_wrap=True)
 
@@ -174,12 +176,12 @@ def _next_command(summary: Summary, plan: Plan) -> str:
     if summary.state != "done":
         first = "mend what halted it, then " if summary.state == "halted" else ""
         return f"{first}mediabatch resume {summary.run_id}{out}{job}"
-    if plan.anew is not None and plan.base_url is not None:
+    if plan.anew is not None and not plan.is_rehearsal:
         return f"mediabatch report{out}{job}"
-    if plan.base_url is not None and set(summary.tally.errors) - {"RowError"}:
+    if not plan.is_rehearsal and set(summary.tally.errors) - {"RowError"}:
         return f"mediabatch reprocess --dry-run{out}{job}"
     if summary.tally.first_errors:
         failed_id, _ = next(iter(summary.tally.first_errors.values()))
         return f"mediabatch show {shlex.quote(failed_id)}{out}{job}"
-    run = f" --run {summary.run_id}" if plan.base_url is None else ""  # a rehearsal is exported only by name
+    run = f" --run {summary.run_id}" if plan.is_rehearsal else ""  # a rehearsal is exported only by name
     return f"mediabatch export answers.csv{out}{job}{run}"

@@ -1,11 +1,11 @@
 """ONE item, end to end: start reading here.
 
 The row's journey, ``request → gate → ledger(sent) → dialect.render → transport → dialect.parse → token
-counts → cost → ledger(done)``, is a ladder of four functions, each named for what it adds:
+counts → cost → ledger(done)``, is a ladder of functions, each named for what it adds:
 
-    analyze              an item becomes an outcome; a useless endpoint halts
+    analyze              an item becomes an outcome; a useless endpoint halts, and the next is asked
       send_with_retry    attempts follow one another by policy, and each is on record before the next
-        send_once        one attempt: a slot, a line in the ledger, a clock, a bill
+        send_once        one attempt: admitted, a line in the ledger, a clock, a bill
           exchange       the bytes: render, post, parse
 
 An error of an endpoint never leaves ``analyze`` as an exception; a disk that takes no more writes does, and
@@ -14,86 +14,130 @@ so does a bug of ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
-import anyio
-
-from pipeline.dialects import Dialect, media_seen
-from pipeline.errors import AttemptError, Throttled, TransientError, WaitTooLong
-from pipeline.gate import Gate, GateClosed
-from pipeline.halting import HaltRules
+from pipeline.dialects import media_seen
+from pipeline.endpoints import Endpoint, Endpoints
+from pipeline.errors import AttemptError, RowError, Throttled, TransientError, WaitTooLong
+from pipeline.gate import NOBODY_ANSWERED, Entry, GateClosed
 from pipeline.media.delivery import deliverable_urls
-from pipeline.pricing import PriceBook, Priced, price
+from pipeline.pricing import Priced, price
 from pipeline.recorder import Recorder
-from pipeline.records import Attempt, Item, NotAttempted, Outcome, Reply, Request
-from pipeline.retry import Policies, RetryRules
+from pipeline.records import Attempt, BadRow, Item, NotAttempted, Outcome, Reply, Request
 from pipeline.store.rows import micros
-from pipeline.transport import Transport
 
 UNPRICED = Priced((), None, None, None)
 
 
-def utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass(slots=True)
-class Endpoint:
-    """Where requests go, with everything one attempt needs. ``name`` stands in the store."""
-
-    name: str
-    dialect: Dialect
-    transport: Transport
-    gate: Gate
-    prices: PriceBook
-    retry: Policies
-    rules: HaltRules = field(default_factory=HaltRules)
-    patience_s: float = RetryRules().max_total_s
-    now: Callable[[], datetime] = utc_now
-
-
 @dataclass(slots=True)
 class Case:
-    """One item under way: what outlives a single attempt."""
+    """One item under way: what outlives a single attempt. ``item`` asks another model after a fallback."""
 
     item: Item
-    endpoint: Endpoint
+    endpoints: Endpoints
     recorder: Recorder
-    started_s: float  # on anyio's clock: when the first attempt was sent
     attempts: list[Attempt] = field(default_factory=list)
+    endpoint: Endpoint | None = None  # of the last attempt
+    models: list[str] = field(default_factory=list)  # asked before this one
+    excused: int = 0
+    met_outage: bool = False
+    _first: int = 0  # of the attempts at this model and endpoint
+    _started_s: float = 0.0
+    _out_before_s: float = 0.0
+
+    @property
+    def trying_s(self) -> float:
+        """Seconds since the first attempt was sent, outages left out."""
+        out_s = self.endpoints.out_s() - self._out_before_s
+        return self.endpoints.clock() - self._started_s - out_s
 
     def tries_of(self, kind: type[AttemptError]) -> int:
-        return sum(type(attempt.error) is kind for attempt in self.attempts)
+        return sum(type(attempt.error) is kind for attempt in self.attempts[self._first :])
+
+    def admitted(self, entry: Entry) -> None:
+        """Waiting to be admitted is no trying: the clock starts here."""
+        if len(self.attempts) == self._first:
+            self._started_s = entry.sent_s
+            self._out_before_s = self.endpoints.out_s()
+
+    def ended(self, attempt: Attempt, endpoint: Endpoint) -> None:
+        self.attempts.append(attempt)
+        self.endpoint = endpoint
+        self.met_outage = isinstance(attempt.error, NOBODY_ANSWERED) and endpoint.gate.is_out
+        self.excused += self.met_outage
 
     def goes_on(self) -> None:
         """Another attempt will follow: put the last one on record."""
         self.recorder.tried(self.item.row, self.item.id, self.attempts[-1])
 
+    def begins_anew(self, model: str) -> None:
+        """Ask this model, with all its tries, as far as the last attempt is on record."""
+        if model != self.item.request.model:
+            self.models.append(self.item.request.model)
+            self.item = replace(self.item, request=replace(self.item.request, model=model))
+        self._first = len(self.attempts)
+        self.excused = 0
+
 
 async def analyze(
-    item: Item, request_key: str | None, endpoint: Endpoint, recorder: Recorder
-) -> Outcome | NotAttempted:
+    item: Item, request_key: str | None, endpoints: Endpoints, recorder: Recorder
+) -> Outcome | NotAttempted | BadRow:
     """Have one item analysed: ok, failed, or not attempted where the run or the model stopped meanwhile.
 
     Raises:
         StoreUnwritable, LedgerDamaged: the attempt could not be put on record, so it did not go.
     """
-    case = Case(item, endpoint, recorder, anyio.current_time())
-    model = item.request.model
-    try:
-        last = await send_with_retry(case)
-    except GateClosed:
-        return NotAttempted(item.id, item.row)
-    error = last.error
-    if error is None:
-        endpoint.rules.ok(model)
-    elif endpoint.rules.halts_model(model, error):
-        endpoint.gate.halt(model, error)
+    case = Case(item, endpoints, recorder)
+    while True:
+        last: Attempt | None = None
+        error: object
+        try:
+            last = await send_with_retry(case)
+            error = last.error
+        except GateClosed as closed:
+            error = closed.reason
+        except RowError as never:
+            return BadRow(item.id, item.row, never)
+        caught = last is None or _is_caught(case, last)
+        model = _next_model(case, error, caught)
+        if model is None:
+            break
+        if last is not None:
+            case.goes_on()
+        case.begins_anew(model)
+    if last is None or caught:
         return NotAttempted(item.id, item.row, last)
-    seen = media_seen(item.request, last.reply.usage if last.reply else None)
-    return Outcome(item, request_key, last, error, seen)
+    seen = media_seen(case.item.request, last.reply.usage if last.reply else None)
+    return Outcome(case.item, request_key, last, last.error, seen)
+
+
+def _is_caught(case: Case, last: Attempt) -> bool:
+    """Whether this answer halts the model there, so that it is no verdict on the item."""
+    endpoint, model = case.endpoint, last.model
+    assert endpoint is not None
+    if last.error is None:
+        endpoint.rules.ok(model)
+        return False
+    if not endpoint.rules.halts_model(model, last.error):
+        return False
+    case.endpoints.halt(endpoint, model, last.error)
+    return True
+
+
+def _next_model(case: Case, error: object, caught: bool) -> str | None:
+    """The model to go on with: the same where another endpoint is left for it, the fallback for this error
+    where there is one that was not asked yet; else None."""
+    if error is None:
+        return None
+    model = case.item.request.model
+    if caught and case.endpoints.serve(model):
+        return model
+    fallback = case.endpoints.fallbacks.get(type(error).__name__)
+    if fallback is None or fallback == model or fallback in case.models or not case.endpoints.serve(fallback):
+        return None
+    return fallback
 
 
 async def send_with_retry(case: Case) -> Attempt:
@@ -101,6 +145,7 @@ async def send_with_retry(case: Case) -> Attempt:
 
     Raises:
         GateClosed: the run or the model stopped before an attempt could go.
+        RowError: it could never be admitted.
     """
     first = await send_once(case)
     if not isinstance(first.error, TransientError):
@@ -111,44 +156,47 @@ async def send_with_retry(case: Case) -> Attempt:
     async def send_again(case: Case) -> Attempt:
         return ahead.pop() if ahead else await send_once(case)
 
-    attempt: Attempt = await case.endpoint.retry(case.item.request.model)(send_again, case)
+    attempt: Attempt = await case.endpoints.retry(case.item.request.model)(send_again, case)
     return attempt
 
 
 async def send_once(case: Case) -> Attempt:
     """One attempt, timed and charged; its error, if any, stands in it.
 
-    The slot is taken per attempt: an item asleep in backoff must not keep a healthy one waiting. It is on
+    It is admitted per attempt: an item asleep in backoff must not keep a healthy one waiting. It is on
     record before it goes, so that whatever happens to this process, it is known to have gone.
     """
-    endpoint, item, request = case.endpoint, case.item, case.item.request
+    item, request = case.item, case.item.request
+    now = case.endpoints.now
     number = case.recorder.tries_of(item.row).attempts + 1
+    endpoint, entry = await case.endpoints.enter(item)
     reply: Reply | None = None
     error: AttemptError | None = None
-    status: int | None
-    async with endpoint.gate.slot(request.model):
-        sent_at = endpoint.now()
+    status: int | None = 200
+    headers: Mapping[str, str] | None = None
+    try:
+        sent_at = now()
         ticket = await case.recorder.sent(
             item.row, item.id, micros(sent_at), endpoint.name, request.model, endpoint.dialect.name
         )
-        if not case.attempts:
-            case.started_s = anyio.current_time()  # waiting for a slot, or out a hold, is no trying
+        case.admitted(entry)
         try:
-            reply, request_id = await exchange(case)
-            status = 200
+            reply, request_id, headers = await exchange(case, endpoint)
         except AttemptError as caught:
             error, reply = caught, caught.reply
-            status, request_id = caught.http_status, caught.request_id
-        done_at = endpoint.now()
-    named_s = error.retry_after_s if isinstance(error, Throttled) else None
-    if named_s is not None and named_s <= endpoint.patience_s:
-        endpoint.gate.hold(named_s)
-    elif named_s is not None:
-        error = WaitTooLong(
-            f"{error}; a run waits {endpoint.patience_s:,.0f} s at most",
-            http_status=status,
-            request_id=request_id,
-        )
+            status, request_id, headers = caught.http_status, caught.request_id, caught.headers
+            if isinstance(error, Throttled) and (error.retry_after_s or 0.0) > case.endpoints.patience_s:
+                error = WaitTooLong(
+                    f"{error}; a run waits {case.endpoints.patience_s:,.0f} s at most",
+                    http_status=status,
+                    request_id=request_id,
+                )
+        done_at = now()
+    except BaseException:
+        endpoint.gate.abandon(entry)
+        raise
+    usage = reply.usage if reply else None
+    endpoint.gate.leave(entry, error, usage.total_tokens if usage else None, headers)
     priced = charge(reply, request, endpoint, done_at)
     attempt = Attempt(
         ticket=ticket,
@@ -168,28 +216,31 @@ async def send_once(case: Case) -> Attempt:
         cost_low=priced.cost_low,
         cost_high=priced.cost_high,
     )
-    case.attempts.append(attempt)
+    case.ended(attempt, endpoint)
     return attempt
 
 
-async def exchange(case: Case) -> tuple[Reply, str | None]:
-    """The reply and the endpoint's request id.
+async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, Mapping[str, str]]:
+    """The reply, the endpoint's request id, and the answer's headers.
 
     Raises:
         AttemptError: whatever went wrong, in the terms of the error tree.
     """
-    request, dialect = case.item.request, case.endpoint.dialect
+    request, dialect = case.item.request, endpoint.dialect
     urls = await deliverable_urls(request.media)
     idempotency_key = case.recorder.idempotency_key(case.item.row)
-    answer = await case.endpoint.transport.post(dialect.render(request, urls), idempotency_key)
+    answer = await endpoint.transport.post(dialect.render(request, urls), idempotency_key)
     if answer.status != 200:
-        raise dialect.classify(answer.status, answer.headers, answer.body)
+        error = dialect.classify(answer.status, answer.headers, answer.body)
+        error.headers = answer.headers
+        raise error
     request_id = answer.headers.get("x-oneapi-request-id") or answer.headers.get("x-request-id")
     try:
-        return dialect.parse(answer.body, request), request_id
+        return dialect.parse(answer.body, request), request_id, answer.headers
     except AttemptError as error:
         error.http_status = 200
         error.request_id = request_id
+        error.headers = answer.headers
         raise
 
 

@@ -7,7 +7,9 @@
     │   └── StoreError             the output folder cannot be used
     ├── StoreUnwritable            the output folder stopped taking writes: the run halts, exit 3
     ├── LedgerDamaged              the run's ledger cannot be read: the run halts, exit 3
+    ├── EndpointDown               nobody answered for longer than a run waits: the endpoint halts, exit 3
     ├── RowError                   one manifest row cannot be asked: that item fails
+    │   └── NeedsTooMuch           it needs more tokens than a minute's limit allows
     └── AttemptError               what an endpoint, or the wire to it, did with one attempt
         ├── TransientError         retried; when tries run out the item fails, or the run halts (`then_halts`)
         │   ├── Throttled          429; the gate is held
@@ -46,6 +48,7 @@ A bug of ours is none of these: it surfaces as itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -114,6 +117,28 @@ class RowError(MediabatchError):
         self.column = column
 
 
+class NeedsTooMuch(RowError):
+    """The request could never pass a limit of tokens a minute."""
+
+    def __init__(self, row: int, tokens: float, limit: int) -> None:
+        super().__init__(
+            row,
+            f"it needs about {tokens:,.0f} tokens, and --tpm allows {limit:,} a minute: it could never go; "
+            "raise --tpm, or lower --max-tokens",
+        )
+
+
+class EndpointDown(MediabatchError):
+    """Nobody answered for longer than a run waits."""
+
+    def __init__(self, host: str, seconds: float, last: MediabatchError) -> None:
+        super().__init__(
+            f"{host} has answered nobody for {seconds:,.0f} s, which is --max-outage (the last try: {last}); "
+            "resume when it is back"
+        )
+        self.last = last
+
+
 class AttemptError(MediabatchError):
     """What an endpoint, or the wire to it, did with one attempt.
 
@@ -140,6 +165,7 @@ class AttemptError(MediabatchError):
         self.reply = reply
         self.state: AttemptState = state or ("billed" if reply and reply.usage else self.default_state)
         self.retry_after_s = retry_after_s
+        self.headers: Mapping[str, str] | None = None  # of the answer, where there was one
 
 
 class TransientError(AttemptError):

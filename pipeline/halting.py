@@ -28,17 +28,14 @@ class AllAlike(MediabatchError):
 
 
 class HaltRules:
-    """Counts answers and says what one more failure means."""
+    """Of one endpoint: what one more failure says of a model."""
 
     def __init__(self) -> None:
         self._succeeded: set[str] = set()
         self._halted: set[str] = set()
         self._in_a_row: defaultdict[str, int] = defaultdict(int)
-        self._first_class: str | None = None
-        self._answers = 0
 
     def ok(self, model: str) -> None:
-        self._answers = FIRST_ANSWERS  # one success settles that rule for good
         self._succeeded.add(model)
         self._in_a_row[model] = 0
 
@@ -53,15 +50,26 @@ class HaltRules:
             self._halted.add(model)
         return model in self._halted  # for good: what was in flight then is caught in the halt too
 
-    def halts_run(self, error: AttemptError) -> AllAlike | None:
-        """Whether the run's first answers were all this kind of failure. Call it once a failed item."""
+
+class FirstAnswers:
+    """Of one run: whether its first answers were all the same kind of failure."""
+
+    def __init__(self) -> None:
+        self._class: str | None = None
+        self._answers = 0
+
+    def ok(self) -> None:
+        self._answers = FIRST_ANSWERS  # one success settles it for good
+
+    def failed(self, error: AttemptError) -> AllAlike | None:
+        """Why the run should halt, if it should. Call it once a failed item."""
         if self._answers >= FIRST_ANSWERS:
             return None
         if isinstance(error, TransientError) and error.max_tries is None:
             return None  # an outage is no verdict on the items
-        if self._first_class not in (None, error.error_class):
+        if self._class not in (None, error.error_class):
             self._answers = FIRST_ANSWERS
             return None
-        self._first_class = error.error_class
+        self._class = error.error_class
         self._answers += 1
         return AllAlike(error) if self._answers == FIRST_ANSWERS else None

@@ -6,23 +6,22 @@ The order matters: everything a person can get wrong is found before the endpoin
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 
-from pipeline.analyze import Endpoint
 from pipeline.dialects import DIALECTS
+from pipeline.endpoints import Endpoint, Endpoints
 from pipeline.errors import LedgerDamaged, StoreUnwritable
-from pipeline.gate import Gate
+from pipeline.gate import Gate, Limits
 from pipeline.manifest import Defaults
 from pipeline.plan import Plan, Secrets
 from pipeline.pricing import PriceBook
 from pipeline.recorder import Recorder
-from pipeline.records import EMBEDDED
 from pipeline.reprocessing.selection import open_source
-from pipeline.retry import retrying
 from pipeline.run import Feed, Run, Summary
 from pipeline.session import Session
+from pipeline.store.reader import remembered_level
 from pipeline.surroundings import THE_REAL_ONES, Surroundings
 from pipeline.tally import Tally
 from pipeline.transport import WireSettings
@@ -85,13 +84,14 @@ async def _run(
     )
     defaults = Defaults(model=plan.model, prompt=plan.prompt, parameters=plan.parameters)
     began_at = world.now()
-    async with _open_endpoint(plan, secrets, prices, world) as endpoint:
+    async with _reach_all(plan, secrets, prices, world) as endpoints:
         feed = Feed(session.manifest.read(defaults, session.passed), off_loop=world.off_loop)
-        run = Run(feed, endpoint, recorder, session.repeats, limit=plan.limit)
+        run = Run(feed, endpoints, recorder, session.repeats, limit=plan.limit)
         session.write_run("running")
         on_start(run, tally, session.notes)
         with at_once:
             await run.execute()
+        session.levels = {one.name: one.gate.level for one in endpoints if one.gate.level is not None}
     try:
         with anyio.CancelScope(shield=True):
             # Once more, where that failed: what is at hand must not be settled as lost.
@@ -105,44 +105,32 @@ async def _run(
 
 
 @asynccontextmanager
-async def _open_endpoint(
+async def _reach_all(
     plan: Plan, secrets: Secrets, prices: PriceBook, world: Surroundings
-) -> AsyncIterator[Endpoint]:
-    if plan.base_url is None:
-        # The embedded endpoint brings decoders that a run against a real one never needs.
-        from pipeline.embedded import serve_embedded
+) -> AsyncIterator[Endpoints]:
+    """All endpoints of the plan, the embedded one started."""
+    async with AsyncExitStack() as stack:
+        reached: list[Endpoint] = []
+        for one in plan.endpoints:
+            if one.base_url is None:
+                # The embedded endpoint brings decoders that a run against a real one never needs.
+                from pipeline.embedded import serve_embedded
 
-        async with (
-            serve_embedded() as base_url,
-            _reach(plan, base_url, EMBEDDED, Secrets(), prices, world) as endpoint,
-        ):
-            yield endpoint
-    else:
-        async with _reach(plan, plan.base_url, plan.base_url, secrets, prices, world) as endpoint:
-            yield endpoint
-
-
-@asynccontextmanager
-async def _reach(
-    plan: Plan, base_url: str, name: str, secrets: Secrets, prices: PriceBook, world: Surroundings
-) -> AsyncIterator[Endpoint]:
-    dialect = DIALECTS[plan.dialect]
-    key = {"Authorization": f"Bearer {secrets.api_key}"} if secrets.api_key else {}
-    wire = WireSettings(
-        url=base_url + dialect.path,
-        headers={**key, **secrets.headers},
-        timeouts=plan.timeouts,
-        ca_file=plan.ca_file,
-    )
-    gate = Gate(plan.slots)
-    async with world.reach(wire) as transport:
-        yield Endpoint(
-            name,
-            dialect,
-            transport,
-            gate,
-            prices,
-            retrying(plan.retry, gate.sleep),
-            patience_s=plan.retry.max_total_s,
-            now=world.now,
-        )
+                base_url, known = await stack.enter_async_context(serve_embedded()), Secrets()
+            else:
+                base_url, known = one.base_url, secrets
+            dialect = DIALECTS[one.dialect]
+            wire = WireSettings(
+                url=base_url + dialect.path,
+                headers=known.headers_for(one.key_variable),
+                timeouts=plan.timeouts,
+                ca_file=plan.ca_file,
+            )
+            transport = await stack.enter_async_context(world.reach(wire))
+            level = None
+            if one.slots is None:
+                level = await world.off_loop(remembered_level, plan.out, one.name, plan.model)
+            limits = Limits(one.slots, one.rpm, one.tpm, plan.max_outage_s, level)
+            gate = Gate(limits, host=one.name, clock=world.clock)
+            reached.append(Endpoint(one.name, dialect, transport, gate, prices, frozenset(one.models)))
+        yield Endpoints(reached, plan.retry, fallbacks=plan.fallbacks, clock=world.clock, now=world.now)

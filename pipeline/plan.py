@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from pipeline.errors import UsageError
+from pipeline.gate import DEFAULT_MAX_OUTAGE_S
 from pipeline.records import EMBEDDED
 from pipeline.retry import RetryRules
 from pipeline.transport import Timeouts
@@ -21,8 +22,30 @@ from pipeline.transport import Timeouts
 DEFAULT_MODEL = "gemini-3.1-flash-lite-preview"
 DEFAULT_PROMPT = "Analyse the content of the attached media."
 DEFAULT_MAX_TOKENS = 2000
-DEFAULT_SLOTS = 64
-"""What `--concurrency auto` means until slots adapt."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPlan:
+    """One endpoint of a run, without its key. ``base_url`` None means the embedded one; no ``models`` means
+    all; ``slots`` None adapts."""
+
+    base_url: str | None
+    dialect: str
+    models: tuple[str, ...] = ()
+    slots: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    key_variable: str | None = None  # the environment variable with its key, where it is not the usual one
+
+    @property
+    def name(self) -> str:
+        """The name that stands in the store."""
+        return self.base_url or EMBEDDED
+
+    @property
+    def asks(self) -> tuple[object, ...]:
+        """What decides what is asked, and not how fast."""
+        return self.base_url, self.dialect, self.models
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +61,20 @@ class Anew:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One run. ``base_url`` None means the embedded endpoint."""
+    """One run. ``endpoints`` in order of preference; ``fallbacks``: error class → model asked instead."""
 
     run_id: str
     job: str
     manifest: str  # an absolute path, or glob of one format
     out: Path
-    base_url: str | None
-    dialect: str
+    endpoints: tuple[EndpointPlan, ...]
     model: str
     prompt: str
     parameters: Mapping[str, object]
-    slots: int
     started_at: datetime  # UTC
     timezone: ZoneInfo
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+    max_outage_s: float = DEFAULT_MAX_OUTAGE_S
     retry: RetryRules = RetryRules()
     timeouts: Timeouts = Timeouts()
     limit: int | None = None
@@ -65,9 +88,14 @@ class Plan:
     )
 
     @property
+    def is_rehearsal(self) -> bool:
+        """Whether it asks the embedded endpoint, so that none of its answers ever counts."""
+        return any(one.base_url is None for one in self.endpoints)
+
+    @property
     def endpoint(self) -> str:
-        """The name that stands in the store."""
-        return self.base_url or EMBEDDED
+        """Where its requests go, as a person reads it."""
+        return ", else ".join(one.name for one in self.endpoints)
 
     @property
     def ledger_path(self) -> Path:
@@ -80,11 +108,12 @@ class Plan:
         return {
             "manifest": self.manifest,
             "endpoint": self.endpoint,
-            "dialect": self.dialect,
+            "endpoints": [asdict(one) for one in self.endpoints],
+            "fallbacks": dict(self.fallbacks),
+            "max_outage_s": self.max_outage_s,
             "model": self.model,
             "prompt": self.prompt,
             "parameters": dict(self.parameters),
-            "concurrency": self.slots,
             "max_attempts": self.retry.max_attempts,
             "timeout_s": self.timeouts.total_s,
             "limit": self.limit,
@@ -107,12 +136,12 @@ def plan_of(run: Mapping[str, Any], out: Path) -> Plan:
         job=run["job"],
         manifest=told["manifest"],
         out=out,
-        base_url=None if told["endpoint"] == EMBEDDED else told["endpoint"],
-        dialect=told["dialect"],
+        endpoints=tuple(EndpointPlan(**{**one, "models": tuple(one["models"])}) for one in told["endpoints"]),
         model=told["model"],
         prompt=told["prompt"],
         parameters=told["parameters"],
-        slots=told["concurrency"],
+        fallbacks=told["fallbacks"],
+        max_outage_s=told["max_outage_s"],
         started_at=datetime.fromisoformat(run["started_at"]),
         timezone=ZoneInfo(told["timezone"]),
         retry=RetryRules(max_attempts=told["max_attempts"]),
@@ -140,9 +169,8 @@ def resumed(stored: Plan, asked: Plan) -> Plan:
     """
     named = {
         "manifest": "the manifest",
-        "base_url": "the endpoint",
-        "dialect": "the dialect",
         "model": "the model",
+        "fallbacks": "the fallbacks",
         "prompt": "the prompt",
         "parameters": "the parameters",
         "job": "the job",
@@ -152,12 +180,32 @@ def resumed(stored: Plan, asked: Plan) -> Plan:
         for name, told in named.items()
         if getattr(stored, name) != getattr(asked, name)
     ]
+    if [one.asks for one in stored.endpoints] != [one.asks for one in asked.endpoints]:
+        changed.insert(0, f"the endpoints ({_short(stored.endpoint)} → {_short(asked.endpoint)})")
     if changed:
         raise UsageError(
             f"run {stored.run_id} cannot go on, because this would change {', '.join(changed)}; "
             "start a new run, which skips what was answered"
         )
     return replace(asked, started_at=stored.started_at, timezone=stored.timezone, state_dir=stored.state_dir)
+
+
+def paced(
+    endpoints: tuple[EndpointPlan, ...],
+    *,
+    slots: int | Literal["auto"] | None,
+    rpm: int | None,
+    tpm: int | None,
+) -> tuple[EndpointPlan, ...]:
+    """The same endpoints, each with these limits where they are given."""
+    changes: dict[str, int | None] = {}
+    if slots is not None:
+        changes["slots"] = None if slots == "auto" else slots
+    if rpm is not None:
+        changes["rpm"] = rpm
+    if tpm is not None:
+        changes["tpm"] = tpm
+    return tuple(replace(one, **changes) for one in endpoints)  # type: ignore[arg-type]
 
 
 def _short(value: object) -> str:
@@ -167,10 +215,17 @@ def _short(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What the transport alone may know: the key, and headers that may hold one."""
+    """What the transport alone may know: the keys, and headers that may hold one. ``keys``: by the name of
+    the variable that an endpoint names."""
 
     api_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def headers_for(self, key_variable: str | None) -> dict[str, str]:
+        """The HTTP headers of an endpoint whose key is in this variable, or is the usual one."""
+        key = self.api_key if key_variable is None else self.keys[key_variable]
+        return {**({"Authorization": f"Bearer {key}"} if key else {}), **self.headers}
 
 
 def new_run_id(started_at: datetime) -> str:

@@ -1,7 +1,8 @@
 """One retry policy, in tenacity's terms: which attempts are worth another, after how long, and how often.
 
 Fate is read from the error's class. Waits are exponential with full jitter, unless the endpoint named a time.
-The total time is read from anyio's clock, not the machine's, so that simulated nights keep the rule.
+Attempts that met an outage do not count, nor does the time it took: the gate makes items wait there. The
+total time is the item's to tell, on the run's clock, so that simulated nights keep the rule.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from random import uniform
 from typing import Protocol
 
-import anyio
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
 from pipeline.errors import AttemptError, TransientError
@@ -21,7 +22,17 @@ from pipeline.records import Attempt
 class UnderWay(Protocol):
     """What the policy asks of the item it retries."""
 
-    started_s: float  # on anyio's clock
+    @property
+    def excused(self) -> int:
+        """Attempts that do not count: they met an outage."""
+
+    @property
+    def met_outage(self) -> bool:
+        """Whether the last one did."""
+
+    @property
+    def trying_s(self) -> float:
+        """Seconds since its first attempt was sent, outages left out."""
 
     def tries_of(self, kind: type[AttemptError]) -> int:
         """How many of its attempts ended in just this error."""
@@ -50,24 +61,28 @@ def retrying(rules: RetryRules, sleep: Callable[[str, float], Awaitable[None]]) 
     """The policy of each model, to be called as ``await policy(model)(send_once, case)``; it returns the
     last attempt. ``sleep`` is told for which model.
 
-    It is shared by all items of an endpoint: state that belongs to one item lives in its case. Its hooks must
+    It is shared by all items of a run: state that belongs to one item lives in its case. Its hooks must
     not suspend, because tenacity keeps what it iterates over in the shared object.
     """
     backoff = wait_random_exponential(multiplier=rules.first_wait_s, max=rules.max_wait_s)
 
     def wait(state: RetryCallState) -> float:
         named_s = _error(state).retry_after_s
-        return backoff(state) if named_s is None else named_s
+        if named_s is not None:
+            return named_s
+        case: UnderWay = state.args[0]
+        # In an outage it is the gate that waits; all that is needed here is that not all wake at once.
+        return uniform(0, rules.first_wait_s) if case.met_outage else backoff(state)
 
     def stop(state: RetryCallState) -> bool:
         error = _error(state)
         case: UnderWay = state.args[0]
-        if state.attempt_number >= rules.max_attempts:
+        if state.attempt_number - case.excused >= rules.max_attempts:
             return True
         if error.max_tries is not None and case.tries_of(type(error)) >= error.max_tries:
             return True
         # A wait that would end past the cap is not begun.
-        return anyio.current_time() - case.started_s + state.upcoming_sleep > rules.max_total_s
+        return case.trying_s + state.upcoming_sleep > rules.max_total_s
 
     @lru_cache(maxsize=_KEPT_POLICIES)
     def policy(model: str) -> AsyncRetrying:

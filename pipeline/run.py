@@ -15,9 +15,10 @@ from typing import Literal
 import anyio
 import anyio.to_thread
 
-from pipeline.analyze import Endpoint, analyze
+from pipeline.analyze import analyze
+from pipeline.endpoints import Endpoints
 from pipeline.errors import LedgerDamaged, ManifestError, MediabatchError, StoreUnwritable
-from pipeline.gate import Gate
+from pipeline.halting import FirstAnswers
 from pipeline.keys import request_key
 from pipeline.recorder import OffLoop, Recorder
 from pipeline.records import (
@@ -94,19 +95,20 @@ class Feed:
 
 
 class Run:
-    """One session of a run over its manifest, against one endpoint."""
+    """One session of a run over its manifest."""
 
     def __init__(
         self,
         feed: Feed,
-        endpoint: Endpoint,
+        endpoints: Endpoints,
         recorder: Recorder,
         repeats: Repeats,
         *,
         limit: int | None = None,
     ) -> None:
         self._feed = feed
-        self._endpoint = endpoint
+        self.endpoints = endpoints
+        self._first_answers = FirstAnswers()
         self._recorder = recorder
         self._repeats = repeats
         self._limit = limit
@@ -114,40 +116,42 @@ class Run:
         self._stopped: Literal["interrupted", "deadline"] | None = None
         self._is_over = False
         self._dropped: list[NotAttempted] = []
+        self._is_caught = False  # whether an item went unasked because of a halt
         self._workers = 0
-
-    @property
-    def gate(self) -> Gate:
-        return self._endpoint.gate
 
     @property
     def state(self) -> RunState:
         if self._stopped == "interrupted":
             return "interrupted"
-        if self.halts:
+        if self._halt is not None or self._is_caught:
             return "halted"
         return self._stopped or "done"
 
     @property
     def halts(self) -> tuple[Halt, ...]:
-        endpoint = self._endpoint
-        of_models = [
-            Halt(endpoint.name, model, error.error_class, str(error))
-            for model, error in endpoint.gate.halted.items()
-        ]
-        return (*of_models, *([self._halt] if self._halt else []))
+        found = []
+        for endpoint in self.endpoints:
+            gate = endpoint.gate
+            found += [
+                Halt(endpoint.name, model, error.error_class, str(error))
+                for model, error in gate.halted.items()
+            ]
+            if gate.down is not None:
+                found.append(Halt(endpoint.name, None, gate.down.error_class, str(gate.down)))
+        return (*found, *([self._halt] if self._halt else []))
 
     def stop(self, why: Literal["interrupted", "deadline"]) -> None:
         """Admit nothing new; what is in flight is waited for."""
         if not self._is_over:
             self._stopped = self._stopped or why
-            self.gate.close()
+            self.endpoints.close()
 
     def halt(self, reason: MediabatchError) -> None:
         """Stop the whole run for a reason that concerns all models."""
         if self._halt is None:
-            self._halt = Halt(self._endpoint.name, None, reason.error_class, str(reason))
-        self.gate.close()
+            name = next(iter(self.endpoints)).name
+            self._halt = Halt(name, None, reason.error_class, str(reason))
+        self.endpoints.close()
 
     async def execute(self) -> None:
         """Bring every row to its outcome and record it.
@@ -175,21 +179,20 @@ class Run:
         async with anyio.create_task_group() as workers:
 
             def fill_up() -> None:
-                """One more worker for the slot of one that went to sleep."""
-                gate = self.gate
-                if self._workers < LIVE_PER_SLOT * gate.slots and self._workers - gate.asleep < gate.slots:
+                """Workers for slots that are new, or were left by one that went to sleep."""
+                slots = self.endpoints.slots
+                while self._workers < LIVE_PER_SLOT * slots and self._workers - self.endpoints.asleep < slots:
                     self._workers += 1
                     workers.start_soon(self._work)
 
-            self.gate.on_sleep = fill_up
-            for _ in range(self.gate.slots):
-                fill_up()
+            self.endpoints.on_room(fill_up)
+            fill_up()
 
     async def _work(self) -> None:
-        gate = self.gate
+        endpoints = self.endpoints
         try:
-            # A worker too many, after sleepers woke, goes home between two items.
-            while self._workers - gate.asleep <= gate.slots:
+            # A worker too many, after sleepers woke or slots were cut, goes home between two items.
+            while self._workers - endpoints.asleep <= max(1, endpoints.slots):
                 row = await self._next()
                 if row is None:
                     return
@@ -235,12 +238,17 @@ class Run:
         first_row = self._repeats.first_row(key, item.row)
         return None if first_row == item.row else Duplicate(item.id, item.row, first_row, key)
 
-    async def _asked(self, item: Item, key: str | None) -> Outcome | NotAttempted:
-        ended = await analyze(item, key, self._endpoint, self._recorder)
-        if isinstance(ended, Outcome) and ended.error is not None:
-            alike = self._endpoint.rules.halts_run(ended.error)
-            if alike is not None:
-                self.halt(alike)
+    async def _asked(self, item: Item, key: str | None) -> Outcome | NotAttempted | BadRow:
+        ended = await analyze(item, key, self.endpoints, self._recorder)
+        if isinstance(ended, NotAttempted):
+            self._is_caught = self._is_caught or self._stopped is None
+        elif isinstance(ended, Outcome):
+            if ended.error is None:
+                self._first_answers.ok()
+            else:
+                alike = self._first_answers.failed(ended.error)
+                if alike is not None:
+                    self.halt(alike)
         return ended
 
 

@@ -53,6 +53,7 @@ class Session:
     notes: list[str]
     world: Surroundings
     _open: ExitStack = field(repr=False)
+    levels: dict[str, int] = field(default_factory=dict)  # by endpoint: slots that proved themselves
 
     @classmethod
     def open(cls, plan: Plan, manifest: Source, price_book: BookIdentity, world: Surroundings) -> Self:
@@ -129,6 +130,7 @@ class Session:
             "price_book": asdict(self.price_book),
             "totals": (tally or self.tally).totals(),
             "halts": [asdict(halt) for halt in halts],
+            "levels": self.levels,
         }
         if tally is not None:  # else it is unfinished business, whatever its state: rows at rest are missing
             facts["finished_at"] = self.world.now()
@@ -175,7 +177,7 @@ def _checked(plan: Plan, manifest: Source) -> Plan:
 
 def _writers(plan: Plan, world: Surroundings) -> tuple[RunWriter, Writing]:
     writer = world.run_writer(plan.out, plan.run_id, plan.started_at.astimezone(plan.timezone))
-    return writer, Writing(plan.run_id, plan.job, EMBEDDED if plan.base_url is None else None)
+    return writer, Writing(plan.run_id, plan.job, EMBEDDED if plan.is_rehearsal else None)
 
 
 def _settle_others(plan: Plan, world: Surroundings) -> list[str]:
@@ -274,7 +276,7 @@ def _repeats(plan: Plan, standing: Standing) -> Repeats:
     asked.fill(standing.keys, standing.rows)
     answered = KeyTable()
     names: list[str] = []
-    if not plan.again and plan.base_url is not None:  # a rehearsal asks everything
+    if not plan.again and not plan.is_rehearsal:  # a rehearsal asks everything
         known = answered_requests(plan.out, plan.job, but_run=plan.run_id)
         names = known["run_id"].unique().sort().to_list()
         numbers = {name: number for number, name in enumerate(names)}

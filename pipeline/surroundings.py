@@ -6,6 +6,7 @@ endpoint that fails on purpose, a disk that fills up, a process that dies betwee
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from typing import Any
 
 import anyio.to_thread
 
-from pipeline.analyze import utc_now
+from pipeline.endpoints import utc_now
+from pipeline.gate import Clock
 from pipeline.ledger import Ledger
 from pipeline.pricing import ListPrices, PriceBook
 from pipeline.sealing import PART_ITEMS
@@ -25,12 +27,14 @@ from pipeline.transport import Transport, WireSettings, open_transport
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The real ones, unless told otherwise. ``off_loop`` is how a blocking call leaves the event loop."""
+    """The real ones, unless told otherwise. ``off_loop`` is how a blocking call leaves the event loop;
+    ``clock`` tells the seconds that anyio sleeps by (its own function takes ten times as long)."""
 
     off_loop: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
     reach: Callable[[WireSettings], AbstractAsyncContextManager[Transport]] = open_transport
     price_book: Callable[[], PriceBook] = ListPrices
     now: Callable[[], datetime] = utc_now
+    clock: Clock = time.monotonic
     open_ledger: Callable[[Path], Ledger] = Ledger.open
     run_writer: Callable[[Path, str, datetime], RunWriter] = RunWriter
     part_items: int = PART_ITEMS

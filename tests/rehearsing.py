@@ -16,15 +16,15 @@ import httpx
 import orjson
 from trio.testing import MockClock
 
-from pipeline.analyze import Endpoint
 from pipeline.dialects import DIALECTS, Dialect
+from pipeline.endpoints import Endpoint, Endpoints
 from pipeline.errors import MediabatchError
-from pipeline.gate import Gate
+from pipeline.gate import Gate, Limits
 from pipeline.keytable import KeyTable
 from pipeline.pricing import Rates, UnitPrice
 from pipeline.records import Attempt, BadRow, Duplicate, Ended, Item, Outcome, Request, Skipped
 from pipeline.repeats import Repeats
-from pipeline.retry import RetryRules, retrying
+from pipeline.retry import RetryRules
 from pipeline.store.rows import NO_TRIES, Tries
 from pipeline.transport import Transport, WireSettings
 
@@ -151,18 +151,15 @@ def endpoint(
     retry: RetryRules = RetryRules(),  # noqa: B008 # frozen
     dialect: Dialect = DIALECTS["newapi"],
     prices: Any = None,
-) -> Endpoint:
-    gate = Gate(slots)
+    fallbacks: Mapping[str, str] | None = None,
+) -> Endpoints:
+    """One endpoint, alone."""
+    gate = Gate(Limits(slots), host="endpoint.example", clock=anyio.current_time)
     settings = WireSettings("http://endpoint.example/v1/chat/completions", {})
-    return Endpoint(
-        "http://endpoint.example/v1",
-        dialect,
-        Transport(settings, wire),
-        gate,
-        prices or FlatPrices(),
-        retrying(retry, gate.sleep),
-        now=virtual_now,
+    one = Endpoint(
+        "http://endpoint.example/v1", dialect, Transport(settings, wire), gate, prices or FlatPrices()
     )
+    return Endpoints([one], retry, fallbacks=fallbacks, now=virtual_now)
 
 
 def item(name: str, row: int = 1, model: str = "a-model") -> Item:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ import polars as pl
 from pipeline.errors import StoreError
 from pipeline.records import EMBEDDED
 from pipeline.store.schemas import SCHEMAS
+
+LOOKED_BACK = 30
+"""Runs that are looked at for what they remember."""
 
 
 def scan(out: Path, dataset: str) -> pl.LazyFrame:
@@ -68,6 +72,17 @@ def run_ids(out: Path) -> list[str]:
     if not folder.is_dir():
         raise StoreError(f"--out {out}: there is no store here; `mediabatch run` makes one")
     return sorted(path.name for path in folder.iterdir() if (path / "run.json").is_file())
+
+
+def remembered_level(out: Path, endpoint: str, model: str) -> int | None:
+    """How many slots proved themselves at this endpoint in the newest run that asked it for this model."""
+    with suppress(StoreError):
+        for run_id in reversed(run_ids(out)[-LOOKED_BACK:]):
+            facts = run_facts(out, run_id)
+            level: int | None = facts.get("levels", {}).get(endpoint)
+            if level is not None and facts["plan"]["model"] == model:
+                return level
+    return None
 
 
 def run_facts(out: Path, run_id: str) -> dict[str, Any]:

@@ -1,0 +1,161 @@
+"""The endpoints of a run, in order of preference: which one an attempt goes to, and when it may.
+
+An attempt goes to the first that serves its model and has room. Where none has, it waits at the first where
+somebody answers, and looks around again now and then. One that halted for a model, or is down, is passed
+over; the run has nowhere to go for a model when all are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import anyio
+
+from pipeline.dialects import Dialect
+from pipeline.errors import MediabatchError, RowError
+from pipeline.gate import Clock, Entry, Gate, GateClosed
+from pipeline.halting import HaltRules
+from pipeline.pricing import PriceBook
+from pipeline.records import Item
+from pipeline.retry import Policies, RetryRules, retrying
+from pipeline.transport import Transport
+
+LOOKS_AROUND_S = 1.0
+"""How long an attempt waits at one endpoint before it looks whether another has room."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """Where requests go, with everything one attempt needs. ``name`` stands in the store; no ``models`` means
+    all."""
+
+    name: str
+    dialect: Dialect
+    transport: Transport
+    gate: Gate
+    prices: PriceBook
+    models: frozenset[str] = frozenset()
+    rules: HaltRules = field(default_factory=HaltRules)
+
+    def serves(self, model: str) -> bool:
+        return (not self.models or model in self.models) and self.gate.serves(model)
+
+
+class Endpoints:
+    """Those of one run. ``fallbacks``: error class → the model that is asked instead."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        rules: RetryRules,
+        *,
+        fallbacks: Mapping[str, str] | None = None,
+        clock: Clock = anyio.current_time,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._endpoints = tuple(endpoints)
+        self.retry: Policies = retrying(rules, self.sleep)
+        self.patience_s = rules.max_total_s
+        self.fallbacks = dict(fallbacks or {})
+        self.clock = clock
+        self.now = now
+        self.asleep = 0
+        self._on_room: Callable[[], None] = _nobody_asks
+        self._is_closed = False
+        self._closing = anyio.Event()
+
+    def __iter__(self) -> Iterator[Endpoint]:
+        return iter(self._endpoints)
+
+    @property
+    def slots(self) -> int:
+        """Attempts that may be under way at once, over all of them."""
+        return sum(one.gate.slots.limit for one in self._endpoints if one.gate.down is None)
+
+    def on_room(self, tell: Callable[[], None]) -> None:
+        """Call ``tell`` whenever there may be more slots than items that use them."""
+        self._on_room = tell
+        for one in self._endpoints:
+            one.gate.on_room = tell
+
+    def serve(self, model: str) -> bool:
+        """Whether there is an endpoint left for the model."""
+        return not self._is_closed and any(one.serves(model) for one in self._endpoints)
+
+    def out_s(self) -> float:
+        """Seconds in which nobody answered, so far."""
+        return sum(one.gate.out_s() for one in self._endpoints)
+
+    async def enter(self, item: Item) -> tuple[Endpoint, Entry]:
+        """Wait until an attempt may go, and say where to.
+
+        Raises:
+            GateClosed: nothing goes any more for this model.
+            RowError: it never could.
+        """
+        model = item.request.model
+        if not any(not one.models or model in one.models for one in self._endpoints):
+            raise RowError(item.row, f"no endpoint serves the model {model!r}", column="model")
+        while True:
+            self.check(model)
+            if len(self._endpoints) == 1:
+                return self._endpoints[0], await self._endpoints[0].gate.enter(item)
+            chosen = self._choose(item)
+            try:
+                with anyio.move_on_after(LOOKS_AROUND_S):
+                    return chosen, await chosen.gate.enter(item)
+            except GateClosed:
+                continue  # it halted meanwhile
+
+    def _choose(self, item: Item) -> Endpoint:
+        serving = [one for one in self._endpoints if one.serves(item.request.model)]
+        for one in serving:
+            if one.gate.has_room(item):  # an outage's next probe is room too
+                return one
+        return next((one for one in serving if not one.gate.is_out), serving[0])
+
+    async def sleep(self, model: str, seconds: float) -> None:
+        """Back off without a slot. Raises GateClosed as soon as nothing goes any more for the model."""
+        until_s = self.clock() + seconds
+        self.asleep += 1
+        self._on_room()
+        try:
+            self.check(model)
+            while (wait_s := until_s - self.clock()) > 0:
+                # Woken early because another model halted: that one's trouble does not shorten this wait.
+                with anyio.move_on_after(wait_s):
+                    await self._closing.wait()
+                self.check(model)
+        finally:
+            self.asleep -= 1
+
+    def halt(self, endpoint: Endpoint, model: str, reason: MediabatchError) -> None:
+        """Admit nothing more for this model there."""
+        endpoint.gate.halt(model, reason)
+        self._closing.set()
+        self._closing = anyio.Event()
+
+    def close(self) -> None:
+        """Admit nothing more at all."""
+        self._is_closed = True
+        for one in self._endpoints:
+            one.gate.close()
+        self._closing.set()
+
+    def check(self, model: str) -> None:
+        """Raise GateClosed, with the reason of the endpoint most preferred, where nothing may go for this
+        model."""
+        if self.serve(model):
+            return
+        reasons = [one.gate.halted.get(model) or one.gate.down for one in self._endpoints]
+        raise GateClosed(None if self._is_closed else next((one for one in reasons if one), None))
+
+
+def _nobody_asks() -> None:
+    """Called when there may be room, until a run asks to know."""

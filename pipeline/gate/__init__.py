@@ -1,0 +1,21 @@
+"""The gate: what admits attempts to one endpoint, and when.
+
+admission.py   first come, first served, through everything below
+slots.py       how many at once: a number, or one that adapts
+rates.py       requests and tokens a minute: told, read from headers, learned from 429s
+needs.py       how many tokens a request will take
+told.py        `x-ratelimit-*` headers
+breaker.py     outages: items wait, single probes go
+"""
+
+from pipeline.gate.admission import (
+    DEFAULT_MAX_OUTAGE_S,
+    NOBODY_ANSWERED,
+    Clock,
+    Entry,
+    Gate,
+    GateClosed,
+    Limits,
+)
+
+__all__ = ["DEFAULT_MAX_OUTAGE_S", "NOBODY_ANSWERED", "Clock", "Entry", "Gate", "GateClosed", "Limits"]

@@ -1,0 +1,388 @@
+"""The gate of one endpoint: what admits attempts. Slots, requests and tokens a minute, holds, outages, halts.
+
+Waiters are served first come, first served: whoever is first waits for everything it needs, and nobody
+overtakes. A slot is taken per attempt: an item asleep in backoff must not keep a healthy one waiting. The
+gate decides *when* an attempt may go, never whether one is worth repeating (that is ``retry``) nor when an
+endpoint has shown itself useless (that is ``halting``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+
+import anyio
+
+from pipeline.errors import (
+    AttemptError,
+    AttemptTimedOut,
+    BrokenReply,
+    ConnectFailed,
+    ConnectionLost,
+    CreditReserved,
+    EndpointDown,
+    MediabatchError,
+    NeedsTooMuch,
+    Overloaded,
+    Throttled,
+)
+from pipeline.gate.breaker import Breaker
+from pipeline.gate.needs import TokenNeeds
+from pipeline.gate.rates import Allowance, Pace, PerMinute
+from pipeline.gate.slots import AdaptiveSlots, FixedSlots, Slots
+from pipeline.gate.told import told_limits
+from pipeline.records import Item
+
+Clock = Callable[[], float]
+"""Seconds, monotonic, on the clock that anyio sleeps by."""
+
+NOBODY_ANSWERED = (Overloaded, ConnectionLost, AttemptTimedOut, BrokenReply, ConnectFailed)
+"""Errors that a whole outage consists of."""
+TROUBLE = (*NOBODY_ANSWERED, CreditReserved)
+"""Errors that fewer attempts at once might avoid."""
+
+RAMP_S = 2.0
+"""After a hold or an outage the slots open again over so many seconds, or as long as the hold was."""
+RAMP_FROM = 0.125
+FIRST_ROUND_TRIP_S = 1.0
+"""Until one is known."""
+DEFAULT_MAX_OUTAGE_S = 3_600.0
+
+
+class GateClosed(Exception):
+    """The attempt may not go any more: the run stops, or this endpoint halted for the model."""
+
+    def __init__(self, reason: MediabatchError | None) -> None:
+        super().__init__(str(reason) if reason else "the run is stopping")
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a person says of an endpoint's limits. ``slots`` None adapts, beginning at ``level`` where an
+    earlier run found one."""
+
+    slots: int | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    max_outage_s: float = DEFAULT_MAX_OUTAGE_S
+    level: int | None = None
+
+
+@dataclass(slots=True)
+class Entry:
+    """One attempt, from its admission to its end. Seconds are on the gate's clock."""
+
+    item: Item
+    number: int  # of the gate's admissions
+    sent_s: float
+    tokens: float  # set aside
+    is_probe: bool
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    item: Item
+    tokens: float
+    turn: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Gate:
+    """Of one endpoint, known as ``host`` in sentences."""
+
+    def __init__(self, limits: Limits, *, host: str = "the endpoint", clock: Clock = time.monotonic) -> None:
+        self.limits = limits
+        self.slots: Slots
+        if limits.slots is None:
+            self.slots = AdaptiveSlots(limits.level)
+        else:
+            self.slots = FixedSlots(limits.slots)
+        self.in_use = 0
+        self.on_room: Callable[[], None] = _nobody_asks
+        self._host = host
+        self._clock = clock
+        self._queue: deque[_Waiter] = deque()
+        self._halted: dict[str, MediabatchError] = {}
+        self._down: MediabatchError | None = None
+        self._is_closed = False
+        self._needs = TokenNeeds()
+        self._requests = PerMinute(limits.rpm) if limits.rpm else None
+        self._tokens = PerMinute(limits.tpm) if limits.tpm else None
+        self._left = {"requests": Allowance(), "tokens": Allowance()}
+        self._left_known = False
+        self._pace = Pace()
+        self._breaker = Breaker()
+        self._failing_since_s: float | None = None
+        self._held_until_s = 0.0
+        self._ramp_s = 0.0
+        self._answered_any = False
+        self._round_trip_s: float | None = None
+        self._admitted = 0
+        self._told_number = 0  # of the newest attempt whose headers were read
+        self._refused_s = 0.0  # what was sent before told nothing new when it was refused
+
+    # What others ask
+
+    @property
+    def halted(self) -> dict[str, MediabatchError]:
+        """Models this endpoint no longer answers, with the reason."""
+        return self._halted
+
+    @property
+    def down(self) -> MediabatchError | None:
+        """Why this endpoint is asked for nothing any more."""
+        return self._down
+
+    @property
+    def is_out(self) -> bool:
+        """Whether nobody answers there at the moment."""
+        return self._breaker.is_open
+
+    @property
+    def level(self) -> int | None:
+        """The number of slots that proved itself, where they adapt."""
+        return self.slots.level if isinstance(self.slots, AdaptiveSlots) else None
+
+    def out_s(self) -> float:
+        """Seconds in which nobody answered, so far."""
+        return self._breaker.total_s(self._clock())
+
+    def serves(self, model: str) -> bool:
+        return not self._is_closed and self._down is None and model not in self._halted
+
+    def has_room(self, item: Item) -> bool:
+        """Whether an attempt would be admitted at once."""
+        return not self._queue and self._delay_s(self._need(item)) <= 0.0
+
+    # An attempt's way
+
+    async def enter(self, item: Item) -> Entry:
+        """Wait until an attempt may go, and count it as under way until it `leave`s.
+
+        Raises:
+            GateClosed: nothing goes any more for this model.
+            NeedsTooMuch: it never could.
+        """
+        model = item.request.model
+        self.check(model)
+        tokens = self._need(item)
+        if self._tokens is not None and tokens > self._tokens.limit:
+            raise NeedsTooMuch(item.row, tokens, self._tokens.limit)
+        if not self._queue and self._delay_s(tokens) <= 0.0:
+            return self._admit(item, tokens)
+        me = _Waiter(item, tokens)
+        self._queue.append(me)
+        try:
+            while True:
+                self.check(model)
+                if self._queue[0] is not me:
+                    await me.turn.wait()
+                else:
+                    delay_s = self._delay_s(tokens)
+                    if delay_s <= 0.0:
+                        return self._admit(item, tokens)
+                    with anyio.move_on_after(delay_s):
+                        await me.turn.wait()
+                me.turn = anyio.Event()
+        finally:
+            if self._queue[0] is me:
+                self._queue.popleft()
+                self._rouse()
+            else:
+                self._queue.remove(me)
+
+    def leave(
+        self,
+        entry: Entry,
+        error: AttemptError | None,
+        tokens: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """An attempt has ended. ``tokens``: in and out, where the reply tells."""
+        now_s = self._clock()
+        slots = self.slots.limit
+        self.in_use -= 1
+        self._settle(entry, error, tokens)
+        if headers:
+            self._read(entry, headers, now_s)
+        if isinstance(error, NOBODY_ANSWERED):
+            self._unanswered(entry, error, now_s)
+        else:
+            self._answered(entry, error, now_s)
+        self._rouse()
+        if self.slots.limit > slots:
+            self.on_room()
+
+    def abandon(self, entry: Entry) -> None:
+        """It never went, or nobody waits for its answer any more."""
+        self.in_use -= 1
+        if entry.is_probe:
+            self._breaker.given_up()
+        self._rouse()
+
+    # What closes and opens
+
+    def hold(self, seconds: float) -> None:
+        """Admit nobody for so long; a hold only ever moves forward."""
+        now_s = self._clock()
+        until_s = now_s + seconds
+        if until_s > self._held_until_s:
+            self._held_until_s = until_s
+            self._ramp_s = min(RAMP_S, seconds)
+
+    def halt(self, model: str, reason: MediabatchError) -> None:
+        """Admit nothing more for this model; what is in flight is waited for elsewhere."""
+        self._halted.setdefault(model, reason)
+        self._rouse_all()
+
+    def close(self) -> None:
+        """Admit nothing more at all."""
+        self._is_closed = True
+        self._rouse_all()
+
+    def check(self, model: str) -> None:
+        """Raise GateClosed where nothing may go for this model."""
+        if not self.serves(model):
+            raise GateClosed(self._halted.get(model) or self._down)
+
+    # The inside
+
+    def _need(self, item: Item) -> float:
+        return 0.0 if self._tokens is None and not self._left_known else self._needs.of(item.request)
+
+    def _delay_s(self, tokens: float) -> float:
+        """Seconds until an attempt of so many tokens may go; infinite where only an event can tell."""
+        if self.in_use >= self.slots.limit:
+            return inf
+        now_s = self._clock()
+        delay_s = max(self._held_until_s - now_s, self._breaker.delay_s(now_s), self._pace.delay_s(now_s))
+        if self._ramp_s and delay_s <= 0.0 and self.in_use >= self._open_slots(now_s):
+            return RAMP_S / 20  # while slots open again, time alone makes room
+        if self._requests is not None:
+            delay_s = max(delay_s, self._requests.delay_s(1.0, now_s))
+        if self._tokens is not None:
+            delay_s = max(delay_s, self._tokens.delay_s(tokens, now_s))
+        if self._left_known:
+            delay_s = max(
+                delay_s,
+                self._left["requests"].delay_s(1.0, now_s),
+                self._left["tokens"].delay_s(tokens, now_s),
+            )
+        return delay_s
+
+    def _open_slots(self, now_s: float) -> float:
+        limit = self.slots.limit
+        share = RAMP_FROM + (1.0 - RAMP_FROM) * (now_s - self._held_until_s) / self._ramp_s
+        if share >= 1.0:
+            self._ramp_s = 0.0
+            return limit
+        return max(1.0, share * limit)
+
+    def _admit(self, item: Item, tokens: float) -> Entry:
+        now_s = self._clock()
+        self.in_use += 1
+        self._admitted += 1
+        self._pace.take(now_s)
+        if self._requests is not None:
+            self._requests.take(1.0, now_s)
+        if self._tokens is not None:
+            self._tokens.take(tokens, now_s)
+        if self._left_known:
+            self._left["requests"].take(1.0, now_s)
+            self._left["tokens"].take(tokens, now_s)
+        return Entry(item, self._admitted, now_s, tokens, self._breaker.admitted())
+
+    def _settle(self, entry: Entry, error: AttemptError | None, tokens: int | None) -> None:
+        """Tokens set aside become what was used; of an attempt of unknown fate they stay set aside."""
+        if tokens is not None:
+            self._needs.learn(entry.item.request, tokens)
+        if self._tokens is not None:
+            if tokens is not None:
+                self._tokens.settle(entry.tokens, tokens)
+            elif error is not None and error.state == "not_billed":
+                self._tokens.settle(entry.tokens, 0.0)
+
+    def _read(self, entry: Entry, headers: Mapping[str, str], now_s: float) -> None:
+        """Limits in the headers; those of attempts older than one already read are stale."""
+        if entry.number < self._told_number:
+            return
+        for told in told_limits(headers, time.time()):
+            self._told_number = entry.number
+            self._left_known = True
+            later = self._admitted - entry.number
+            per_attempt = 1.0 if told.unit == "requests" else self._needs.of(entry.item.request)
+            self._left[told.unit].told(
+                told.limit, max(0.0, told.remaining - later * per_attempt), told.reset_s, now_s
+            )
+
+    def _answered(self, entry: Entry, error: AttemptError | None, now_s: float) -> None:
+        """Somebody is there, whatever the answer says."""
+        self._answered_any = True
+        self._failing_since_s = None
+        was_out = self._breaker.is_open
+        self._breaker.answered(now_s, is_probe=entry.is_probe)
+        if was_out and not self._breaker.is_open:
+            self._held_until_s, self._ramp_s = max(now_s, self._held_until_s), RAMP_S
+            self.slots.as_before(now_s, now_s)
+        if isinstance(error, Throttled):
+            self._refused(entry, error, now_s)
+            return
+        self._pace.accepted(now_s)
+        if isinstance(error, TROUBLE):
+            self.slots.troubled(entry.sent_s, now_s)
+            return
+        if error is not None:
+            return  # a refusal says nothing of how long an answer takes
+        trip_s = now_s - entry.sent_s
+        known_s = self._round_trip_s
+        self._round_trip_s = trip_s if known_s is None else known_s + (trip_s - known_s) / 16
+        self.slots.answered(entry.sent_s, now_s)
+
+    def _refused(self, entry: Entry, error: Throttled, now_s: float) -> None:
+        """A 429. One that names a time holds everyone until then; one that names none cuts the slots and
+        holds for about a round trip, unless it is one among many that went well."""
+        is_news = entry.sent_s >= self._refused_s
+        is_seldom = self._pace.is_seldom()
+        named_s = error.retry_after_s
+        hold_s = named_s
+        if named_s is None:
+            hold_s = min(self._round_trip_s or FIRST_ROUND_TRIP_S, FIRST_ROUND_TRIP_S)
+        assert hold_s is not None
+        is_edge = named_s is None and is_seldom
+        if named_s is not None or (is_news and not is_edge):
+            self.hold(hold_s)
+        if is_news:
+            self._refused_s = now_s
+            self.slots.refused(entry.sent_s, now_s, in_use=self.in_use, is_seldom=is_seldom)
+        self._pace.refused(hold_s, now_s, is_news=is_news and not is_edge)
+
+    def _unanswered(self, entry: Entry, error: AttemptError, now_s: float) -> None:
+        if isinstance(error, ConnectFailed) and not self._answered_any:
+            return  # an address that never answered is judged by the rules of halting
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
+        was_out = self._breaker.is_open
+        self._breaker.failed(entry.item.row, now_s, is_probe=entry.is_probe)
+        if not was_out and not self._breaker.is_open:
+            self.slots.troubled(entry.sent_s, now_s)
+        elif not was_out:
+            self.slots.as_before(self._failing_since_s, now_s)
+        if self._breaker.open_for_s(now_s) >= self.limits.max_outage_s and self._down is None:
+            self._down = EndpointDown(self._host, self._breaker.open_for_s(now_s), error)
+            self._rouse_all()
+
+    def _rouse(self) -> None:
+        """Wake whoever is first, if it has anything to do: go, or wait for a time."""
+        if self._queue and self._delay_s(self._queue[0].tokens) < inf:
+            self._queue[0].turn.set()
+
+    def _rouse_all(self) -> None:
+        for waiter in self._queue:
+            waiter.turn.set()
+
+
+def _nobody_asks() -> None:
+    """Called when there may be room, until a run asks to know."""

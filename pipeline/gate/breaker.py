@@ -1,0 +1,75 @@
+"""A circuit breaker: an endpoint that is down is asked by single probes, and items wait instead of failing.
+
+It opens when several different items in a row found nobody who answers, and closes when a probe is
+answered, whatever the answer says: somebody is there again.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+OPENS_AFTER = 3
+"""Different items in a row: one odd row that makes an endpoint fall over every time closes nothing."""
+FIRST_PROBE_S, LAST_PROBE_S = 1.0, 15.0
+PROBES_PER_OUTAGE = 20.0
+"""The wait between two probes is this part of the outage so far: soon noticed when short, quiet when long."""
+
+
+class Breaker:
+    """Of one endpoint. Times are seconds on the gate's clock."""
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._failing: set[int] = set()  # rows, since the last answer
+        self._began_s = 0.0
+        self._probe_s = 0.0  # when the next one may go
+        self._is_probing = False
+        self._earlier_s = 0.0
+
+    def delay_s(self, now_s: float) -> float:
+        """How long the next attempt must wait; forever while a probe is under way."""
+        if not self.is_open:
+            return 0.0
+        return inf if self._is_probing else self._probe_s - now_s
+
+    def admitted(self) -> bool:
+        """One attempt goes. Returns whether it is a probe."""
+        self._is_probing = self.is_open
+        return self.is_open
+
+    def failed(self, row: int, now_s: float, *, is_probe: bool) -> None:
+        """Nobody answered an attempt of this row."""
+        if self.is_open:
+            if is_probe:
+                self._is_probing = False
+                wait_s = (now_s - self._began_s) / PROBES_PER_OUTAGE
+                self._probe_s = now_s + min(max(wait_s, FIRST_PROBE_S), LAST_PROBE_S)
+            return
+        self._failing.add(row)
+        if len(self._failing) >= OPENS_AFTER:
+            self.is_open = True
+            self._began_s = now_s
+            self._probe_s = now_s + FIRST_PROBE_S
+            self._is_probing = False
+
+    def answered(self, now_s: float, *, is_probe: bool) -> None:
+        """Somebody answered. What was under way when it opened proves nothing: only a probe closes it."""
+        if not self.is_open:
+            if self._failing:
+                self._failing.clear()
+        elif is_probe:
+            self._earlier_s += now_s - self._began_s
+            self.is_open = self._is_probing = False
+            self._failing.clear()
+
+    def given_up(self) -> None:
+        """The probe never went, or nobody waited for its answer."""
+        self._is_probing = False
+
+    def open_for_s(self, now_s: float) -> float:
+        """Seconds since it opened; 0 while it is closed."""
+        return now_s - self._began_s if self.is_open else 0.0
+
+    def total_s(self, now_s: float) -> float:
+        """Seconds it has been open, in all."""
+        return self._earlier_s + self.open_for_s(now_s)

@@ -1,0 +1,176 @@
+"""Requests or tokens a minute: what a person told, what the endpoint's headers say, what its 429s taught.
+
+Three meters with one shape: ``delay_s(amount, now_s)`` says how long an admission must wait, ``take`` spends.
+They are refilled smoothly; nobody is ever let through in a crowd. Times are seconds on the gate's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp2, log
+
+WINDOW_S = 60.0
+BURST_SHARE = 0.01
+"""Of the minute's limit that may go at once."""
+
+
+class PerMinute:
+    """A limit that a person told: a bucket that holds a small burst and is refilled evenly.
+
+    The refill is less than the limit by what may go at once, so that no window of a minute, wherever it
+    begins, holds more than the limit. An amount larger than the bucket waits until it is full and leaves a
+    debt; what turns out to be more or less than was taken is settled afterwards.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._burst = max(1.0, limit * BURST_SHARE)
+        self._largest = self._burst
+        self._level = self._burst
+        self._at_s: float | None = None
+
+    @property
+    def per_s(self) -> float:
+        return max(self.limit - self._largest + 1.0, self.limit / 2) / WINDOW_S
+
+    def delay_s(self, amount: float, now_s: float) -> float:
+        self._refill(now_s)
+        missing = min(amount, self._burst) - self._level
+        return missing / self.per_s if missing > 1e-9 else 0.0
+
+    def take(self, amount: float, now_s: float) -> None:
+        self._refill(now_s)
+        self._level -= amount
+        self._largest = max(self._largest, amount)
+
+    def settle(self, taken: float, used: float) -> None:
+        """What was taken as an estimate turned out to be this much."""
+        self._level = min(self._burst, self._level + taken - used)
+
+    def _refill(self, now_s: float) -> None:
+        if self._at_s is not None:
+            self._level = min(self._burst, self._level + (now_s - self._at_s) * self.per_s)
+        self._at_s = now_s
+
+
+PLENTY = 0.5
+"""While more than this share of the limit remains, headers slow nobody down."""
+LEAST_SHARE = 0.05
+"""Of the limit: what is spread over the time to the reset where nothing remains. Headers of a limit that
+refills smoothly name the time until it is full again, which nobody should wait for."""
+
+
+class Allowance:
+    """What ``x-ratelimit-remaining`` and ``-reset`` say is left, spread evenly over the time until the reset.
+
+    That is right for a window that begins anew at the reset; for a limit that is refilled smoothly, where the
+    reset is when it would be full, it settles at the rate of the refill with half of the limit left.
+    """
+
+    def __init__(self) -> None:
+        self._limit = 0.0
+        self._remaining = 0.0
+        self._resets_s = 0.0
+        self._last_s = 0.0
+
+    def told(self, limit: float | None, remaining: float, reset_s: float, now_s: float) -> None:
+        self._limit = max(limit or 0.0, remaining, 1.0)
+        self._remaining = remaining
+        self._resets_s = now_s + reset_s
+
+    def delay_s(self, amount: float, now_s: float) -> float:
+        if now_s >= self._resets_s or self._remaining >= PLENTY * self._limit:
+            return 0.0
+        spread = max(self._remaining, LEAST_SHARE * self._limit, 1.0)
+        gap_s = amount * (self._resets_s - now_s) / spread
+        return min(self._last_s + gap_s, self._resets_s) - now_s
+
+    def take(self, amount: float, now_s: float) -> None:
+        self._remaining -= amount
+        self._last_s = now_s
+
+
+MEASURED_S = 2.0
+"""A rate is believed when it was measured for at least as long."""
+JUST_BELOW = 0.97
+FEW = 40
+"""So many accepted for each 429 that names no time: what happens now and then is no sign of a limit."""
+GROWTH_PER_S = 0.012
+GROWTH_DOUBLES_S = 10.0
+LEAST_OF_BEST = 0.05
+
+
+@dataclass(slots=True)
+class _Counted:
+    since_s: float
+    accepted: int = 0
+    refused: int = 0
+
+
+class Pace:
+    """Requests a second, learned from 429s: none until one comes, then just below what was accepted since the
+    one before, and growing from there, the more slowly the longer a 429 makes everybody wait.
+
+    It can reach what slots cannot: a limit of requests where answers are so quick that a single slot exceeds
+    it.
+    """
+
+    def __init__(self) -> None:
+        self.per_s: float | None = None
+        self._best_per_s = 0.0
+        self._base_per_s = 0.0
+        self._grows_since_s = 0.0
+        self._growth = GROWTH_PER_S
+        self._counted: _Counted | None = None
+        self._next_s = 0.0
+
+    def accepted(self, now_s: float) -> None:
+        if self._counted is None:
+            self._counted = _Counted(now_s)
+        self._counted.accepted += 1
+
+    def is_seldom(self) -> bool:
+        """Whether one more 429 is among so many accepted that it tells of no limit."""
+        counted = self._counted
+        return counted is not None and counted.accepted >= FEW * (counted.refused + 1)
+
+    def refused(self, hold_s: float, now_s: float, *, is_news: bool) -> None:
+        """A 429. ``is_news``: its request was sent after the last one that was answered to; only then does
+        the pace slow down."""
+        counted = self._counted
+        if counted is None:
+            counted = self._counted = _Counted(now_s)
+        counted.refused += 1
+        measured_s = now_s - counted.since_s
+        if not is_news or measured_s < MEASURED_S or not counted.accepted:
+            return
+        rate = counted.accepted / measured_s
+        now_per_s = self._now_per_s(now_s)
+        self._best_per_s = max(self._best_per_s, rate)
+        slower = JUST_BELOW * (rate if now_per_s is None else min(rate, now_per_s))
+        self.per_s = self._base_per_s = max(slower, LEAST_OF_BEST * self._best_per_s)
+        self._growth = GROWTH_PER_S / (1.0 + 10.0 * hold_s)
+        self._grows_since_s = now_s + hold_s
+        self._counted = _Counted(now_s)
+
+    def delay_s(self, now_s: float) -> float:
+        return 0.0 if self.per_s is None else self._next_s - now_s
+
+    def take(self, now_s: float) -> None:
+        per_s = self._now_per_s(now_s)
+        if per_s is not None:
+            self.per_s = per_s
+            # What a late timer missed is made good, what a hold or a lack of work left over is not.
+            self._next_s = max(self._next_s, now_s - MOST_LATE_S) + 1.0 / per_s
+
+    def _now_per_s(self, now_s: float) -> float | None:
+        if self.per_s is None:
+            return None
+        for_s = max(0.0, now_s - self._grows_since_s)
+        # The integral of a growth that doubles every so often.
+        doublings = min(for_s / GROWTH_DOUBLES_S, 16.0)
+        grown = self._growth * GROWTH_DOUBLES_S / log(2.0) * (exp2(doublings) - 1.0)
+        return self._base_per_s * (1.0 + grown)
+
+
+MOST_LATE_S = 0.1
