@@ -17,7 +17,8 @@ crashes and mornings after.
     dialects/      one file a dialect: render, parse, classify; usage → exclusive token counts
     pricing/       price books and the arithmetic
     tokens.py      token rules, for estimates and the embedded endpoint
-    transport.py   the wire behind httpx's transport interface; foreign errors mapped once; holds the secrets
+    wire.py        pyreqwest (Rust) as an httpx transport that reads every answer whole
+    transport.py   posts through any httpx transport; foreign errors mapped once; holds the secrets
     retry.py       one tenacity policy, Retry-After aware
     gate.py        slots and holds
     halting.py     when an endpoint has shown that it answers nobody

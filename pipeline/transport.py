@@ -22,7 +22,6 @@ from urllib.parse import quote
 
 import httpx
 from pyreqwest.client import ClientBuilder
-from pyreqwest.compatibility.httpx import HttpxTransport
 from pyreqwest.exceptions import PyreqwestError
 
 from pipeline.errors import (
@@ -34,6 +33,7 @@ from pipeline.errors import (
     TransientError,
     UsageError,
 )
+from pipeline.wire import RustWire
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MASK = b"***"
@@ -68,13 +68,31 @@ class Answer(NamedTuple):
     body: bytes
 
 
+class _Post(httpx.Request):
+    """A request that takes its parts as they are; httpx's own goes through all of them again."""
+
+    def __init__(self, url: httpx.URL, headers: httpx.Headers, body: bytes) -> None:
+        self.method = "POST"
+        self.url = url
+        self.headers = headers
+        self.extensions = {}
+        self.stream = httpx.ByteStream(body)
+        self._body = body
+
+    @property
+    def content(self) -> bytes:
+        return self._body
+
+
 class Transport:
     """Posts bodies to one URL."""
 
     def __init__(self, settings: WireSettings, wire: httpx.AsyncBaseTransport) -> None:
         self._url = httpx.URL(settings.url)
         self._host = self._url.netloc.decode()
-        self._headers = httpx.Headers({"Content-Type": "application/json", **settings.headers}).raw
+        headers = httpx.Headers({"Host": self._host, "Content-Type": "application/json"})
+        headers.update(settings.headers)
+        self._headers = headers.raw
         self._max_reply_bytes = settings.max_reply_bytes
         self._in_errors, self._in_answers = _echoes(settings.headers)
         self._wire = wire
@@ -97,46 +115,63 @@ class Transport:
             TransientError: the wire failed; ``state`` says whether the attempt may have been billed.
             TooLarge: the reply went past the cap.
         """
-        headers = [*self._headers, (b"Idempotency-Key", idempotency_key.encode())]
-        request = httpx.Request("POST", self._url, headers=headers, content=body)
+        headers = [
+            *self._headers,
+            (b"Content-Length", str(len(body)).encode()),
+            (b"Idempotency-Key", idempotency_key.encode()),
+        ]
+        request = _Post(self._url, httpx.Headers(headers), body)
         try:
             response = await self._wire.handle_async_request(request)
-            try:
-                received = await self._read(response)
-            finally:
-                await response.aclose()
+            received = await self._read(response)
         except (httpx.HTTPError, PyreqwestError) as error:
             raise wire_error(error, self._host) from None
         return self._without_echoes(response, received)
 
-    def _without_echoes(self, response: httpx.Response, body: bytes) -> Answer:
-        """Careless endpoints say the key and the headers back, and what they say is stored and shown."""
-        status, headers = response.status_code, response.headers
-        # A real answer keeps its words: a header such as `X-Title` may well stand in one.
-        is_answer = status == 200 and b'"choices"' in body
-        body = _masked(body, self._in_answers if is_answer else self._in_errors)
-        if any(echo in value for _, value in headers.raw for echo in self._in_errors):
-            headers = httpx.Headers([(name, _masked(value, self._in_errors)) for name, value in headers.raw])
-        return Answer(status, headers, body)
-
     async def _read(self, response: httpx.Response) -> bytes:
+        try:
+            body = response.content
+        except httpx.ResponseNotRead:
+            try:
+                body = await self._read_on(response)
+            finally:
+                await response.aclose()
+        if len(body) > self._max_reply_bytes:
+            raise TooLarge(
+                f"{self._host} sent a reply of more than {self._max_reply_bytes} bytes; it was dropped",
+                http_status=response.status_code,
+                state="possibly_billed",
+            )
+        return body
+
+    async def _read_on(self, response: httpx.Response) -> bytes:
+        """The body, or as much of it as shows that it is too large."""
         chunks = []
         size_bytes = 0
         async for chunk in response.aiter_bytes():
+            chunks.append(chunk)
             size_bytes += len(chunk)
             if size_bytes > self._max_reply_bytes:
-                raise TooLarge(
-                    f"{self._host} sent a reply of more than {self._max_reply_bytes} bytes; it was dropped",
-                    http_status=response.status_code,
-                    state="possibly_billed",
-                )
-            chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+                break
+        return b"".join(chunks)
+
+    def _without_echoes(self, response: httpx.Response, body: bytes) -> Answer:
+        """Careless endpoints say the key and the headers back, and what they say is stored and shown."""
+        status, headers = response.status_code, dict(response.headers.items())
+        # A real answer keeps its words: a header such as `X-Title` may well stand in one.
+        is_answer = status == 200 and b'"choices"' in body
+        body = _masked(body, self._in_answers if is_answer else self._in_errors)
+        told = "\n".join(headers.values()).encode()
+        if any(echo in told for echo in self._in_errors):
+            headers = {
+                name: _masked(value.encode(), self._in_errors).decode() for name, value in headers.items()
+            }
+        return Answer(status, headers, body)
 
 
 @asynccontextmanager
 async def open_transport(settings: WireSettings) -> AsyncIterator[Transport]:
-    """A transport over pyreqwest (Rust), the fastest of those measured that speaks httpx's interface.
+    """A transport over pyreqwest (Rust), the fastest of those measured.
 
     Proxy variables are honoured; ``ca_file`` adds a certificate authority. Redirects are not followed: a POST
     that is redirected loses its body. The pool has no limit of its own, because the gate is the throttle.
@@ -156,7 +191,7 @@ async def open_transport(settings: WireSettings) -> AsyncIterator[Transport]:
     )
     if settings.ca_file is not None:
         builder = _trust(builder, settings.ca_file)
-    async with Transport(settings, HttpxTransport(builder.build())) as transport:
+    async with Transport(settings, RustWire(builder.build(), settings.max_reply_bytes)) as transport:
         yield transport
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx
 import pytest
+from pyreqwest.client import ClientBuilder
 
 from pipeline.errors import (
     AttemptError,
@@ -22,7 +24,8 @@ from pipeline.errors import (
 )
 from pipeline.retry import RetryRules
 from pipeline.transport import Answer as Arrived
-from pipeline.transport import Timeouts, WireSettings, open_transport
+from pipeline.transport import Timeouts, Transport, WireSettings, open_transport
+from pipeline.wire import RustWire
 from tests.end_to_end.conftest import Serve
 from tests.end_to_end.nights import clean_environment, run_command, spend_night, write_manifest
 from tests.serving.answers import (
@@ -264,6 +267,90 @@ def test_a_compressed_reply_that_breaks_off_is_possibly_billed(serve: Serve):
     packed = completion("packed " * 1000).gzipped()
     server = serve(lambda received: Answer(200, packed.body[:-20], packed.headers))
     assert failure(server.base_url).state == "possibly_billed"
+
+
+def test_a_reply_that_comes_in_pieces_is_taken_whole(serve: Serve):
+    async def answer_in_pieces(received: Received, connection: Connection) -> None:
+        await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for size_bytes in (3, 100_000, 7):
+            await anyio.sleep(0.02)
+            await connection.send(b"%x\r\n%s\r\n" % (size_bytes, b"x" * size_bytes))
+        await connection.send(b"0\r\n\r\n")
+
+    server = serve(lambda received: answer_in_pieces)
+    assert post(server.base_url).body == b"x" * 100_010
+
+
+# --- headers ---
+
+
+def test_a_header_that_comes_twice_is_one_with_both_values(serve: Serve):
+    server = serve(
+        lambda received: raw(b"HTTP/1.1 200 OK\r\nX-Via: a\r\nx-via: b\r\nContent-Length: 0\r\n\r\n")
+    )
+    assert post(server.base_url).headers["x-via"] == "a, b"
+
+
+def test_a_header_that_is_no_ascii_costs_neither_the_answer_nor_the_other_headers(serve: Serve):
+    head = "HTTP/1.1 200 OK\r\nServer: café\r\nX-Request-Id: r-7\r\nContent-Length: 2\r\n\r\nhi"
+    server = serve(lambda received: raw(head.encode("latin-1")))
+    answer = post(server.base_url)
+    assert (answer.status, answer.body, answer.headers["x-request-id"]) == (200, b"hi", "r-7")
+
+
+def test_a_header_that_a_person_set_stands_in_the_place_of_ours(serve: Serve):
+    async def send() -> Arrived:
+        wire = WireSettings(f"{server.base_url}/x", {"content-type": "text/json"})
+        async with open_transport(wire) as transport:
+            return await transport.post(QUESTION, "r1-1")
+
+    async def say_the_head_back(received: Received, connection: Connection) -> None:
+        head = await connection.reader.readuntil(b"\r\n\r\n")
+        await Answer(200, head)(received, connection)
+        connection.close()
+
+    server = serve(lambda received: completion(), on_connection=lambda number: say_the_head_back)
+    assert anyio.run(send).body.lower().count(b"content-type:") == 1
+
+
+# --- the seam ---
+
+
+def test_any_transport_of_httpx_carries_a_post(serve: Serve):
+    async def send() -> Arrived:
+        wire = WireSettings(f"{server.base_url}/chat/completions", {"X-Team": "night"})
+        async with Transport(wire, httpx.AsyncHTTPTransport()) as transport:
+            return await transport.post(QUESTION, "r1-1")
+
+    server = serve(lambda received: completion("carried").gzipped())
+    assert anyio.run(send).body == completion("carried").body
+    (received,) = server.received
+    assert received.body == QUESTION
+    assert (received.headers["x-team"], received.headers["idempotency-key"]) == ("night", "r1-1")
+    assert received.headers["content-type"] == "application/json"
+
+
+def test_our_wire_carries_a_client_of_httpx(serve: Serve):
+    async def ask() -> httpx.Response:
+        wire = RustWire(ClientBuilder().build(), longest_body_bytes=100_000)
+        async with httpx.AsyncClient(transport=wire) as client:
+            return await client.post(f"{server.base_url}/x", json={"model": "m"})
+
+    server = serve(lambda received: completion("carried").gzipped())
+    response = anyio.run(ask)
+    assert (response.status_code, response.content) == (200, completion("carried").body)
+    assert server.received[0].json == {"model": "m"}
+
+
+def test_a_scope_that_is_cancelled_during_an_attempt_ends_there(serve: Serve):
+    async def give_up() -> bool:
+        async with open_transport(WireSettings(f"{server.base_url}/x", {})) as transport:
+            with anyio.move_on_after(0.1) as scope:
+                await transport.post(QUESTION, "r1-1")
+            return scope.cancelled_caught
+
+    server = serve(lambda received: HANG)
+    assert anyio.run(give_up)
 
 
 # --- addresses, connections, proxies ---

@@ -1,0 +1,84 @@
+"""pyreqwest (Rust) as an httpx transport that reads every answer whole.
+
+Owns what crosses into the library and back: a request's headers and body as they are, an answer's status,
+headers and body, its errors as httpx's with their cause. Keeps to httpx's interface, so that any httpx
+transport can stand in its place; refuses streaming, which pyreqwest's own `HttpxTransport` pays for with
+several times the CPU. Next: `transport` posts through it and reads its errors.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import anyio
+import anyio.lowlevel
+import httpx
+from pyreqwest.client import Client
+from pyreqwest.exceptions import DecodeError, PyreqwestError, RequestTimeoutError
+from pyreqwest.http import HeaderMap
+
+
+class WholeResponse(httpx.Response):
+    """A response whose body has come; ``content`` needs no reading."""
+
+    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        super().__init__(status, headers=headers, stream=httpx.ByteStream(body))
+        self._body = body
+
+    @property
+    def content(self) -> bytes:
+        return self._body
+
+
+class RustWire(httpx.AsyncBaseTransport):
+    """Sends requests through a pyreqwest client, and closes it in the end."""
+
+    def __init__(self, client: Client, longest_body_bytes: int) -> None:
+        self._client = client
+        self._read_bytes = longest_body_bytes + 1
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer, unpacked; of a body that is too long, one byte more than ``longest_body_bytes``.
+
+        Raises:
+            httpx.RequestError: with pyreqwest's error as its cause; the type tells time-outs and answers
+                that cannot be decoded, and nothing about whether the request went out.
+        """
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+        builder = self._client.request(request.method, str(request.url)).headers(headers)
+        try:
+            async with builder.body_bytes(request.content).build_streamed() as response:
+                body = await response.body_reader.read(self._read_bytes)
+                return WholeResponse(
+                    response.status, _pairs(response.headers), b"" if body is None else bytes(body)
+                )
+        except PyreqwestError as error:
+            raise _as_httpx(error, request) from error
+        except anyio.get_cancelled_exc_class():
+            # pyreqwest raises one of its own making; only anyio's tells which scope was cancelled.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            raise
+
+    async def aclose(self) -> None:
+        await self._client.close()
+
+
+def _pairs(headers: HeaderMap) -> list[tuple[str, str]]:
+    """Names and values; a name as often as it came."""
+    try:
+        return list(headers.items())
+    except ValueError:  # one value is no ASCII; the others can still be read
+        pairs = []
+        for name in dict.fromkeys(headers.keys()):
+            with suppress(ValueError):
+                pairs += [(name, value) for value in headers.getall(name)]
+        return pairs
+
+
+def _as_httpx(error: PyreqwestError, request: httpx.Request) -> httpx.RequestError:
+    kind: type[httpx.RequestError] = httpx.NetworkError
+    if isinstance(error, RequestTimeoutError):
+        kind = httpx.TimeoutException
+    elif isinstance(error, DecodeError):
+        kind = httpx.DecodingError
+    return kind(error.message, request=request)
