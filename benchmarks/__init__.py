@@ -1,16 +1,30 @@
 """The same work against what a user would pick instead: `python -m benchmarks`.
 
-    work.py        the work: the example's request and reply, manifests, what n items must cost
-    server.py      the endpoint under all of them: answers the recorded reply, on uvloop, in its own process
-    nginx.py       the same answer from nginx, where the machine has it
-    ceiling.py     a client that costs nearly nothing: how much the server itself can answer
+The work, and who does it:
+    work.py        the example's request and reply, manifests, what n items must cost
     bare_loop.py   a bare aiohttp loop, results in memory: the practical limit in Python
     ours.py        the real command, and what its store must hold afterwards
     contenders.py  the table of who is measured; a peer is one entry more
-    measuring.py   a command as a child: seconds, CPU seconds, peak memory (stopwatch.py reads them)
+
+The endpoint under all of them:
+    server.py      answers the recorded reply, on uvloop, in its own process
+    conduct.py     how it behaves: latency, limits, outage, TLS; its command line
+    desk.py        what it decides about each request; buckets.py, latencies.py and responses.py are its tools
+    nginx.py       the same answer from nginx, where the machine has it
+    ceiling.py     a client that costs nearly nothing: how much the server itself can answer
+
+What is measured:
     throughput.py  items a second and CPU an item, in interleaved rounds
+    limits.py      how much of a limit is used, and how many 429s that takes
+    profiles.py    `--concurrency auto` beside the best fixed number
     memory.py      peak memory by manifest size
     startup.py     how long `--help` takes
+    ledgers.py     what the ledger costs, and how soon a killed run goes on
+
+And how it is told:
+    measuring.py   a command as a child: seconds, CPU seconds, peak memory (stopwatch.py reads them)
+    timeline.py    rates out of the times that the server noted
+    verdicts.py    a figure beside its target
     figures.py     figures as JSON with machine and versions, and the README's table from them
 
 Every run is checked: an item that did not end ok, or a cost that is off by one trillionth, ends it with

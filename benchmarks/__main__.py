@@ -1,76 +1,124 @@
-"""`python -m benchmarks`: throughput, memory, start-up, ledger, resume, in one run; `python -m
-benchmarks table`."""
+"""`python -m benchmarks`: every part in one run; `python -m benchmarks table` prints the README's table."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from benchmarks import figures as kept
+from benchmarks import limits
 from benchmarks.ledgers import measure_ledger, measure_resume
 from benchmarks.measuring import Broken, python_server
 from benchmarks.memory import measure_memory
 from benchmarks.startup import measure_startup
 from benchmarks.throughput import make_load, measure_throughput, verdict
 
-PARTS = ("throughput", "memory", "startup", "ledger", "resume")
 CONCURRENCY = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the command line asks for. ``scenarios``: of the parts that have some; empty: all of them."""
+
+    folder: Path
+    rounds: int
+    items: int
+    is_slice: bool
+    scenarios: tuple[str, ...]
+
+    def chosen(self, names: tuple[str, ...], of_slice: tuple[str, ...]) -> tuple[str, ...]:
+        """Which of a part's scenarios."""
+        return tuple(name for name in names if name in self.scenarios) or (
+            of_slice if self.is_slice else names
+        )
+
+
+def _throughput(wanted: Wanted) -> kept.Figures:
+    with python_server() as base_url:
+        load = make_load(wanted.folder, wanted.items, CONCURRENCY)
+        requests = 10_000 if wanted.is_slice else 100_000
+        of = measure_throughput(base_url, load, rounds=wanted.rounds, ceiling_requests=requests)
+    print(verdict(of), flush=True)
+    return of
+
+
+def _limits(wanted: Wanted) -> kept.Figures:
+    names = wanted.chosen(limits.NAMES, limits.IN_A_SLICE)
+    return limits.measure_limits(wanted.folder, names, limits.SLICE if wanted.is_slice else limits.Span())
+
+
+def _memory(wanted: Wanted) -> kept.Figures:
+    sizes = (2_000, 10_000) if wanted.is_slice else (10_000, 100_000)
+    with python_server() as base_url:
+        return measure_memory(base_url, wanted.folder, sizes, CONCURRENCY)
+
+
+def _startup(wanted: Wanted) -> kept.Figures:
+    return measure_startup(3 if wanted.is_slice else 11)
+
+
+def _ledger(wanted: Wanted) -> kept.Figures:
+    return measure_ledger(wanted.items, wanted.rounds)
+
+
+def _resume(wanted: Wanted) -> kept.Figures:
+    return measure_resume(*((20_000, 500) if wanted.is_slice else (1_000_000, 10_000)))
+
+
+PARTS: dict[str, Callable[[Wanted], kept.Figures]] = {
+    "throughput": _throughput,
+    "limits": _limits,
+    "memory": _memory,
+    "startup": _startup,
+    "ledger": _ledger,
+    "resume": _resume,
+}
+SCENARIOS = (*limits.NAMES,)
 
 
 @click.group(invoke_without_command=True)
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Of the contenders.")
 @click.option("--items", default=20_000, show_default=True, type=click.IntRange(1), help="In a round.")
-@click.option("--only", type=click.Choice(PARTS), multiple=True, help="Leave out the other parts.")
+@click.option("--only", type=click.Choice(list(PARTS)), multiple=True, help="Leave out the other parts.")
+@click.option(
+    "--scenario", "scenarios", type=click.Choice(SCENARIOS), multiple=True, help="Of a part, these alone."
+)
 @click.option("--slice", "is_slice", is_flag=True, help="A short one for CI: does everything work?")
 @click.option(
     "--keep/--no-keep", default=True, help="Write the figures to benchmarks/results (a slice never)."
 )
 @click.pass_context
 def bench(
-    ctx: click.Context, rounds: int, items: int, only: tuple[str, ...], is_slice: bool, keep: bool
+    ctx: click.Context,
+    rounds: int,
+    items: int,
+    only: tuple[str, ...],
+    scenarios: tuple[str, ...],
+    is_slice: bool,
+    keep: bool,
 ) -> None:
     """Measure the main job beside what a user would pick instead. Exits with 1 where something is broken."""
     if ctx.invoked_subcommand is not None:
         return
-    sizes: tuple[int, int] = (10_000, 100_000)
-    ceiling_requests = 100_000
-    great, left = 1_000_000, 10_000
     if is_slice:
-        rounds, items, sizes, ceiling_requests, keep = 1, 3_000, (2_000, 10_000), 10_000, False
-        great, left = 20_000, 500
-    parts = only or PARTS
-    found: list[kept.Figures] = []
+        rounds, items = 1, 3_000
     try:
-        with _bench_folder() as folder, python_server() as base_url:
-            if "throughput" in parts:
-                _title("throughput")
-                load = make_load(folder, items, CONCURRENCY)
-                of = measure_throughput(base_url, load, rounds=rounds, ceiling_requests=ceiling_requests)
-                print(verdict(of), flush=True)
-                found.append(of)
-            if "memory" in parts:
-                _title("memory")
-                found.append(measure_memory(base_url, folder, sizes, CONCURRENCY))
-            if "startup" in parts:
-                _title("start-up")
-                found.append(measure_startup(3 if is_slice else 11))
-        if "ledger" in parts:
-            _title("ledger")
-            found.append(measure_ledger(items, rounds))
-        if "resume" in parts:
-            _title("resume")
-            found.append(measure_resume(great, left))
+        with _bench_folder() as folder:
+            wanted = Wanted(folder, rounds, items, is_slice, scenarios)
+            for part in only or PARTS:
+                print(f"\n{part}", flush=True)
+                found = PARTS[part](wanted)
+                if keep and not is_slice and not scenarios:  # some of a part's scenarios are not the part
+                    print(f"kept in {kept.keep(found)}", flush=True)
     except Broken as error:
         print(f"broken: {error}", file=sys.stderr)
         ctx.exit(1)
-    if keep:
-        for one in found:
-            print(f"kept in {kept.keep(one)}")
 
 
 @bench.command()
@@ -83,10 +131,6 @@ def table() -> None:
 def _bench_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mediabatch-bench-") as folder:
         yield Path(folder)
-
-
-def _title(part: str) -> None:
-    print(f"\n{part}", flush=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,8 @@ def bare_loop(load: Load) -> Asked:
 
 
 def mediabatch(load: Load) -> Asked:
-    return ours.ask(load.manifest, load.items, load.base_url, load.concurrency, load.folder / "out")
+    options = ("--concurrency", str(load.concurrency))
+    return ours.ask(ours.Order(load.manifest, load.items, load.base_url, load.folder / "out", options))
 
 
 CONTENDERS: dict[str, Callable[[Load], Asked]] = {

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,8 +19,11 @@ from urllib.parse import urlsplit
 import orjson
 
 from benchmarks import work
+from benchmarks.conduct import Conduct
+from benchmarks.timeline import Timeline
 
-LONGEST_S = 900.0
+LONGEST_S = 3600.0
+PLAIN = Conduct()
 
 
 class Broken(Exception):
@@ -63,11 +67,13 @@ class Asked:
         return self.cpu_s / self.items * 1e6
 
 
-def measure(command: Sequence[str], *, extra_env: Mapping[str, str] | None = None) -> Measured:
+def measure(
+    command: Sequence[str], *, extra_env: Mapping[str, str] | None = None, codes: Container[int] = (0,)
+) -> Measured:
     """Run a command to its end.
 
     Raises:
-        Broken: it failed, or took longer than a quarter of an hour.
+        Broken: it ended with none of the codes, or took longer than an hour.
     """
     with tempfile.NamedTemporaryFile("r", prefix="mediabatch-took-") as report:
         stopwatch = [sys.executable, "-I", "-S", str(Path(__file__).with_name("stopwatch.py")), report.name]
@@ -89,7 +95,7 @@ def measure(command: Sequence[str], *, extra_env: Mapping[str, str] | None = Non
             if isinstance(error, subprocess.TimeoutExpired):
                 raise Broken(f"{' '.join(command)}\ndid not end within {LONGEST_S:g} s") from None
             raise
-        if process.returncode:
+        if process.returncode not in codes:
             told = "\n".join((stdout + stderr).splitlines()[-15:])
             raise Broken(f"{' '.join(command)}\nended with {process.returncode}:\n{told}")
         wall_s, cpu_s, peak_bytes = report.read().split()
@@ -115,9 +121,9 @@ def plain_env() -> dict[str, str]:
 
 
 @contextmanager
-def python_server(latency_s: float = 0.0) -> Iterator[str]:
+def python_server(conduct: Conduct = PLAIN) -> Iterator[str]:
     """`benchmarks.server` in its own process, as base URL."""
-    command = [sys.executable, "-m", "benchmarks.server", "--latency-s", str(latency_s)]
+    command = [sys.executable, "-m", "benchmarks.server", *conduct.arguments()]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=plain_env(), cwd=work.ROOT
     ) as process:
@@ -127,18 +133,33 @@ def python_server(latency_s: float = 0.0) -> Iterator[str]:
         if not port:
             raise Broken("the server did not start")
         try:
-            yield f"http://127.0.0.1:{port}/v1"
+            yield f"{'https' if conduct.tls else 'http'}://127.0.0.1:{port}/v1"
         finally:
             process.stdin.close()
 
 
 def server_stats(base_url: str) -> dict[str, Any]:
-    """What the Python server says of itself: ``answered`` and ``cpu_s``."""
-    connection = HTTPConnection("127.0.0.1", port_of(base_url), timeout=10)
-    connection.request("GET", "/stats")
-    stats: dict[str, Any] = orjson.loads(connection.getresponse().read())
-    connection.close()
-    return stats
+    """What the Python server says of itself: ``answered``, ``first_at`` and ``cpu_s``."""
+    return _asked_server(base_url, "/stats")
+
+
+def server_timeline(base_url: str) -> Timeline:
+    """When it accepted, refused and answered; only where its conduct is not plain."""
+    return Timeline(**_asked_server(base_url, "/timeline"))
+
+
+def _asked_server(base_url: str, path: str) -> dict[str, Any]:
+    if base_url.startswith("https:"):
+        context = ssl.create_default_context(cafile=work.CERTIFICATES / "root.pem")
+        connection: HTTPConnection = HTTPSConnection(
+            "127.0.0.1", port_of(base_url), timeout=10, context=context
+        )
+    else:
+        connection = HTTPConnection("127.0.0.1", port_of(base_url), timeout=10)
+    with closing(connection):
+        connection.request("GET", path)
+        told: dict[str, Any] = orjson.loads(connection.getresponse().read())
+    return told
 
 
 def port_of(base_url: str) -> int:

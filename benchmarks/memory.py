@@ -25,7 +25,8 @@ def measure_memory(base_url: str, folder: Path, sizes: Sequence[int], concurrenc
         of = peaks[ending] = {}
         for rows in sizes:
             manifest = work.write_manifest(folder / f"{rows}.{ending}", rows)
-            asked = ours.ask(manifest, rows, base_url, concurrency, folder / "out")
+            options = ("--concurrency", str(concurrency))
+            asked = ours.ask(ours.Order(manifest, rows, base_url, folder / "out", options))
             of[str(rows)] = asked.peak_bytes
             print(f"  {ending:<8} {rows:9,} rows: peak {asked.peak_bytes / 1e6:5,.0f} MB", flush=True)
         ratios[ending] = of[str(sizes[-1])] / of[str(sizes[0])]

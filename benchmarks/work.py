@@ -22,6 +22,10 @@ COST_OF_ONE: Final = Decimal("0.00096075")
 """USD, at list price: 9 text, 399 audio and 1,656 image and video tokens in, 230 out."""
 COUNTS_OF_ONE: Final = 4
 """Rows in `costs` an item: text, audio and image+video in, text out."""
+TOKENS_OF_ONE: Final = 2294
+"""What a limit of tokens a minute counts for a request."""
+CERTIFICATES: Final = ROOT / "tests/serving/certificates"
+"""root.pem is the authority, server.pem and server.key the server's; they are good for 127.0.0.1."""
 
 
 def media_urls(number: int) -> tuple[str, str, str]:

@@ -1,0 +1,118 @@
+"""Servers whose best number of requests at once must be found: `auto` beside the best fixed number.
+
+What counts is the rate at which the server answers over the last half of a run, without the tail in which
+the slots empty; the rate over the whole run, which includes the search, is told beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import ours, work
+from benchmarks.conduct import Conduct
+from benchmarks.measuring import Broken, python_server, server_timeline
+from benchmarks.timeline import steady_rate, whole_rate
+from benchmarks.verdicts import Verdict, tell
+
+LATENCY_S = 0.5
+TARGET = 0.95
+QUICKEST = 2_000.0
+"""Answers a second that a run is laid out for; a slower machine only takes longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """``fixed``: numbers at once, the best of which is what `auto` is compared with."""
+
+    name: str
+    conduct: Conduct
+    fixed: tuple[int, ...]
+    rate_per_s: Callable[[int], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """One run: answers a second, and 429s among the requests."""
+
+    concurrency: str
+    items: int
+    steady: float
+    whole: float
+    throttled_share: float
+
+
+def _degraded(at_once: int) -> float:
+    return at_once / (LATENCY_S * max(1.0, at_once / 200) ** 1.5)
+
+
+PROFILES = {
+    one.name: one
+    for one in (
+        Profile(
+            "profile-unlimited",
+            Conduct(latency_s=LATENCY_S, slots=1_000_000),
+            (500, 1_000, 2_000),
+            lambda at_once: min(at_once / LATENCY_S, QUICKEST),
+        ),
+        Profile(
+            "profile-slots",
+            Conduct(latency_s=LATENCY_S, slots=50, retry_after="none"),
+            (45, 50, 55),
+            lambda at_once: min(at_once, 50) / LATENCY_S,
+        ),
+        Profile(
+            "profile-degrading",
+            Conduct(latency_s=LATENCY_S, degrades_beyond=200),
+            (150, 200, 250),
+            _degraded,
+        ),
+    )
+}
+
+
+def measure_profile(profile: Profile, folder: Path, fixed_s: float, auto_s: float) -> dict[str, Any]:
+    """The fixed numbers, then `auto`, each for about so many seconds.
+
+    Raises:
+        Broken: an item was lost.
+    """
+    fixed = []
+    for at_once in profile.fixed:
+        try:
+            fixed.append(_run(profile, str(at_once), round(profile.rate_per_s(at_once) * fixed_s), folder))
+        except Broken as error:
+            # A number that is too great may well fail items: then it is not the best.
+            print(f"    {at_once:>5} at a time: out of the question; {error}", flush=True)
+    if not fixed:
+        raise Broken("no fixed number answers all items")
+    best = max(fixed, key=lambda pace: pace.steady)
+    auto = _run(profile, "auto", round(best.steady * auto_s), folder)
+    verdicts = (Verdict("auto / best fixed, last half", auto.steady / best.steady, "at least", TARGET),)
+    tell(verdicts)
+    print(f"    over the whole run {auto.whole / best.whole:.3f}, the search included", flush=True)
+    return {
+        "runs": [asdict(one) for one in (*fixed, auto)],
+        "best_fixed": best.concurrency,
+        "whole_ratio": auto.whole / best.whole,
+        "verdicts": [one.kept() for one in verdicts],
+    }
+
+
+def _run(profile: Profile, concurrency: str, items: int, folder: Path) -> Pace:
+    manifest = work.write_manifest(folder / f"{items}.parquet", items)
+    with python_server(profile.conduct) as base_url:
+        options = ("--concurrency", concurrency)
+        ours.ask(ours.Order(manifest, items, base_url, folder / "out", options, is_smooth=False))
+        times = server_timeline(base_url)
+    pace = Pace(
+        concurrency, items, steady_rate(times.answered), whole_rate(times.answered), times.throttled_share
+    )
+    print(
+        f"    {concurrency:>5} at a time: {pace.steady:7,.1f} answers/s in the last half, {pace.whole:7,.1f} "
+        f"over the whole of {items:,} items, {pace.throttled_share:.2%} 429s",
+        flush=True,
+    )
+    return pace

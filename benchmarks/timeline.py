@@ -1,0 +1,67 @@
+"""Rates out of the times that the server noted."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+_TAIL = 0.97
+"""At the end of a run the slots empty: the last 3% of the answers tell nothing of its pace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Seconds since the first request, ascending. ``down``: answered 503 in an outage."""
+
+    accepted: Sequence[float] = ()
+    throttled: Sequence[float] = ()
+    down: Sequence[float] = ()
+    answered: Sequence[float] = ()
+    first_at: float | None = field(default=None)  # seconds since 1970
+
+    @property
+    def requests(self) -> int:
+        return len(self.accepted) + len(self.throttled) + len(self.down)
+
+    @property
+    def throttled_share(self) -> float:
+        """429s among all requests."""
+        return len(self.throttled) / self.requests if self.requests else 0.0
+
+    def throttled_share_from(self, from_s: float) -> float:
+        throttled = between(self.throttled, from_s, float("inf"))
+        requests = throttled + between(self.accepted, from_s, float("inf"))
+        return throttled / requests if requests else 0.0
+
+
+def between(times: Sequence[float], from_s: float, to_s: float) -> int:
+    """How many of the ascending times lie in [from, to)."""
+    return bisect_left(times, to_s) - bisect_left(times, from_s)
+
+
+def rate_between(times: Sequence[float], from_s: float, to_s: float) -> float:
+    """Per second."""
+    return between(times, from_s, to_s) / (to_s - from_s)
+
+
+def whole_rate(times: Sequence[float]) -> float:
+    """Per second, from 0 to the last."""
+    return len(times) / times[-1]
+
+
+def steady_rate(times: Sequence[float]) -> float:
+    """Per second in the last half of the run, without its tail."""
+    end_s = times[int(len(times) * _TAIL)]
+    return rate_between(times, end_s / 2, end_s)
+
+
+def back_to_speed_s(
+    times: Sequence[float], from_s: float, rate: float, *, share: float = 0.95, window_s: float = 2.0
+) -> float | None:
+    """Seconds after ``from_s`` until a window begins in which so much of a rate is reached; None: never."""
+    for place in range(bisect_left(times, from_s), len(times)):
+        begins_s = times[place]
+        if between(times, begins_s, begins_s + window_s) >= share * rate * window_s:
+            return begins_s - from_s
+    return None
