@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from benchmarks import figures as kept
-from benchmarks import limits
+from benchmarks import limits, outages
 from benchmarks.ledgers import measure_ledger, measure_resume
 from benchmarks.measuring import Broken, python_server
 from benchmarks.memory import measure_memory
@@ -53,6 +53,11 @@ def _limits(wanted: Wanted) -> kept.Figures:
     return limits.measure_limits(wanted.folder, names, limits.SLICE if wanted.is_slice else limits.Span())
 
 
+def _outage(wanted: Wanted) -> kept.Figures:
+    names = wanted.chosen(tuple(outages.KINDS), tuple(outages.KINDS))
+    return outages.measure_outages(wanted.folder, names, outages.SLICE if wanted.is_slice else outages.Span())
+
+
 def _memory(wanted: Wanted) -> kept.Figures:
     sizes = (2_000, 10_000) if wanted.is_slice else (10_000, 100_000)
     with python_server() as base_url:
@@ -74,12 +79,13 @@ def _resume(wanted: Wanted) -> kept.Figures:
 PARTS: dict[str, Callable[[Wanted], kept.Figures]] = {
     "throughput": _throughput,
     "limits": _limits,
+    "outage": _outage,
     "memory": _memory,
     "startup": _startup,
     "ledger": _ledger,
     "resume": _resume,
 }
-SCENARIOS = (*limits.NAMES,)
+SCENARIOS = (*limits.NAMES, *outages.KINDS)
 
 
 @click.group(invoke_without_command=True)

@@ -45,7 +45,8 @@ class Pace:
 
 
 def _degraded(at_once: int) -> float:
-    return at_once / (LATENCY_S * max(1.0, at_once / 200) ** 1.5)
+    slower: float = max(1.0, at_once / 200) ** 1.5
+    return at_once / (LATENCY_S * slower)
 
 
 PROFILES = {

@@ -1,0 +1,1 @@
+"""The benchmarks' arithmetic, and the switches of their server."""
