@@ -31,7 +31,7 @@ from pipeline.errors import (
 )
 from pipeline.gate.breaker import Breaker
 from pipeline.gate.needs import TokenNeeds
-from pipeline.gate.rates import Allowance, Pace, PerMinute
+from pipeline.gate.rates import Allowance, Pace, PerMinute, Refusals
 from pipeline.gate.slots import AdaptiveSlots, FixedSlots, Slots
 from pipeline.gate.told import told_limits
 from pipeline.records import Item
@@ -47,6 +47,7 @@ TROUBLE = (*NOBODY_ANSWERED, CreditReserved)
 RAMP_S = 2.0
 """After a hold or an outage the slots open again over so many seconds, or as long as the hold was."""
 RAMP_FROM = 0.125
+START_S = 1.0
 FIRST_ROUND_TRIP_S = 1.0
 """Until one is known."""
 DEFAULT_MAX_OUTAGE_S = 3_600.0
@@ -113,16 +114,18 @@ class Gate:
         self._tokens = PerMinute(limits.tpm) if limits.tpm else None
         self._left = {"requests": Allowance(), "tokens": Allowance()}
         self._left_known = False
+        self._refusals = Refusals()
         self._pace = Pace()
         self._breaker = Breaker()
         self._failing_since_s: float | None = None
-        self._held_until_s = 0.0
-        self._ramp_s = 0.0
+        # Adaptive slots open one after the other from the start: what a limit makes of the first few is known
+        # before the rest go.
+        self._held_until_s = clock()
+        self._ramp_s = 0.0 if limits.slots is not None else START_S
         self._answered_any = False
         self._round_trip_s: float | None = None
         self._admitted = 0
         self._told_number = 0  # of the newest attempt whose headers were read
-        self._refused_s = 0.0  # what was sent before told nothing new when it was refused
 
     # What others ask
 
@@ -331,6 +334,7 @@ class Gate:
             self._refused(entry, error, now_s)
             return
         self._pace.accepted(now_s)
+        self._refusals.accepted()
         if isinstance(error, TROUBLE):
             self.slots.troubled(entry.sent_s, now_s)
             return
@@ -339,25 +343,24 @@ class Gate:
         trip_s = now_s - entry.sent_s
         known_s = self._round_trip_s
         self._round_trip_s = trip_s if known_s is None else known_s + (trip_s - known_s) / 16
-        self.slots.answered(entry.sent_s, now_s)
+        self.slots.answered(entry.sent_s, now_s, in_use=self.in_use)
 
     def _refused(self, entry: Entry, error: Throttled, now_s: float) -> None:
         """A 429. One that names a time holds everyone until then; one that names none cuts the slots and
-        holds for about a round trip, unless it is one among many that went well."""
-        is_news = entry.sent_s >= self._refused_s
-        is_seldom = self._pace.is_seldom()
+        holds for about a round trip, unless it came at the very edge of a limit."""
+        verdict = self._refusals.refused(entry.sent_s, now_s)
         named_s = error.retry_after_s
-        hold_s = named_s
-        if named_s is None:
+        if named_s is not None:
+            self.hold(named_s)
+        if verdict is None:
+            return
+        self.slots.refused(now_s, verdict, in_use=self.in_use)
+        if named_s is not None:
+            self._pace.refused(named_s, now_s)
+        elif verdict != "edge":
             hold_s = min(self._round_trip_s or FIRST_ROUND_TRIP_S, FIRST_ROUND_TRIP_S)
-        assert hold_s is not None
-        is_edge = named_s is None and is_seldom
-        if named_s is not None or (is_news and not is_edge):
             self.hold(hold_s)
-        if is_news:
-            self._refused_s = now_s
-            self.slots.refused(entry.sent_s, now_s, in_use=self.in_use, is_seldom=is_seldom)
-        self._pace.refused(hold_s, now_s, is_news=is_news and not is_edge)
+            self._pace.refused(hold_s, now_s)
 
     def _unanswered(self, entry: Entry, error: AttemptError, now_s: float) -> None:
         if isinstance(error, ConnectFailed) and not self._answered_any:

@@ -6,8 +6,9 @@ They are refilled smoothly; nobody is ever let through in a crowd. Times are sec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import exp2, log
+from math import exp2, inf, log
+
+from pipeline.gate.slots import Verdict
 
 WINDOW_S = 60.0
 BURST_SHARE = 0.01
@@ -90,21 +91,47 @@ class Allowance:
         self._last_s = now_s
 
 
+FEW = 40
+"""So many accepted for each 429: what is refused now and then was at the edge of a limit, not far beyond."""
+
+
+class Refusals:
+    """429s, told apart: of a limit that was overrun, at its edge, or of what was sent before one that is
+    known already. What is sent after an event is the first to tell anything new."""
+
+    def __init__(self) -> None:
+        self._event_s = -1.0
+        self._accepted = 0  # since then
+        self._refused = 0  # of that event
+        self._allowed = 0.0
+
+    def accepted(self) -> None:
+        self._accepted += 1
+
+    def refused(self, sent_s: float, now_s: float) -> Verdict | None:
+        """None where it was known already."""
+        if sent_s >= self._event_s:
+            accepted = self._accepted
+            self._event_s, self._accepted, self._refused = now_s, 0, 1
+            self._allowed = max(2.0, accepted / FEW)
+            if accepted >= FEW:
+                return "edge"
+            self._allowed = inf
+            return "overrun"
+        self._refused += 1
+        if self._refused > self._allowed:
+            self._allowed = inf
+            return "worse"
+        return None
+
+
 MEASURED_S = 2.0
 """A rate is believed when it was measured for at least as long."""
 JUST_BELOW = 0.97
-FEW = 40
-"""So many accepted for each 429 that names no time: what happens now and then is no sign of a limit."""
 GROWTH_PER_S = 0.012
 GROWTH_DOUBLES_S = 10.0
 LEAST_OF_BEST = 0.05
-
-
-@dataclass(slots=True)
-class _Counted:
-    since_s: float
-    accepted: int = 0
-    refused: int = 0
+MOST_LATE_S = 0.1
 
 
 class Pace:
@@ -121,37 +148,30 @@ class Pace:
         self._base_per_s = 0.0
         self._grows_since_s = 0.0
         self._growth = GROWTH_PER_S
-        self._counted: _Counted | None = None
+        self._since_s: float | None = None
+        self._accepted = 0
         self._next_s = 0.0
 
     def accepted(self, now_s: float) -> None:
-        if self._counted is None:
-            self._counted = _Counted(now_s)
-        self._counted.accepted += 1
+        if self._since_s is None:
+            self._since_s = now_s
+        self._accepted += 1
 
-    def is_seldom(self) -> bool:
-        """Whether one more 429 is among so many accepted that it tells of no limit."""
-        counted = self._counted
-        return counted is not None and counted.accepted >= FEW * (counted.refused + 1)
-
-    def refused(self, hold_s: float, now_s: float, *, is_news: bool) -> None:
-        """A 429. ``is_news``: its request was sent after the last one that was answered to; only then does
-        the pace slow down."""
-        counted = self._counted
-        if counted is None:
-            counted = self._counted = _Counted(now_s)
-        counted.refused += 1
-        measured_s = now_s - counted.since_s
-        if not is_news or measured_s < MEASURED_S or not counted.accepted:
+    def refused(self, hold_s: float, now_s: float) -> None:
+        """A limit was met; everybody waits for so long."""
+        if self._since_s is None:
+            self._since_s = now_s
+        measured_s = now_s - self._since_s
+        if measured_s < MEASURED_S or not self._accepted:
             return
-        rate = counted.accepted / measured_s
+        rate = self._accepted / measured_s
         now_per_s = self._now_per_s(now_s)
         self._best_per_s = max(self._best_per_s, rate)
         slower = JUST_BELOW * (rate if now_per_s is None else min(rate, now_per_s))
         self.per_s = self._base_per_s = max(slower, LEAST_OF_BEST * self._best_per_s)
         self._growth = GROWTH_PER_S / (1.0 + 10.0 * hold_s)
         self._grows_since_s = now_s + hold_s
-        self._counted = _Counted(now_s)
+        self._since_s, self._accepted = now_s, 0
 
     def delay_s(self, now_s: float) -> float:
         return 0.0 if self.per_s is None else self._next_s - now_s
@@ -171,6 +191,3 @@ class Pace:
         doublings = min(for_s / GROWTH_DOUBLES_S, 16.0)
         grown = self._growth * GROWTH_DOUBLES_S / log(2.0) * (exp2(doublings) - 1.0)
         return self._base_per_s * (1.0 + grown)
-
-
-MOST_LATE_S = 0.1

@@ -8,26 +8,35 @@ further. At most one decrease a round trip: what was sent before the last one te
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from math import inf
+from typing import Literal, Protocol
 
 FIRST_SLOTS = 32
 MOST_SLOTS = 2_000
 """Where `auto` ends; a number may be larger."""
 
-LEAST_ANSWERS = 8
-BUSY_SHARE = 0.7
+LEAST_ANSWERS, ENOUGH_ANSWERS = 8, 32
+"""Of an epoch, at least: while slots double, and when small differences count."""
+BUSY_SHARE = 0.8
 """Of the slots in use, on average: below, something else is the limit, and more would change nothing."""
-PAYS = 0.4
-"""Of the gain in answers a second that so many more slots would bring at best."""
-FIRST_STEP, LAST_STEP = 1.0, 1 / 16
-"""More slots at once, as a share of those there are: doubled until that no longer pays, then ever finer."""
-MOST_PATIENCE = 32
-"""Epochs between two trials of one step more, once they keep failing."""
+PAYS, COSTS = 0.4, 0.25
+"""Of the gain in answers a second that so many more slots would bring at best, and of the loss that fewer
+would bring at worst: more slots are kept where they gain more than that, fewer where they lose less."""
+FIRST_STEP, AFTER_FALL, LAST_STEP = 1.0, 0.25, 1 / 16
+"""What a trial adds, as a share of the slots there are: doubled until that does not pay, then ever finer."""
+MOST_PATIENCE = 16
+"""Epochs between two trials of the last step, when they keep failing."""
+IN_QUESTION = 0.9
+"""Of the slots in use when a 429 comes: below, they were not what let too much through."""
 TROUBLE_SHARE = 0.1
 """Of an epoch's attempts: time-outs and overload below it are the endpoint's own, not ours."""
 FALL = 0.8
 NUDGE = 0.05
-"""What a 429 among many accepted ones takes away: it came at the edge."""
+"""What a 429 at the edge of a limit takes away."""
+
+
+Verdict = Literal["overrun", "edge", "worse"]
+"""What a 429 says: a limit was overrun, or met at its edge, or (after that) overrun all the same."""
 
 
 class Slots(Protocol):
@@ -35,14 +44,14 @@ class Slots(Protocol):
 
     limit: int
 
-    def answered(self, sent_s: float, now_s: float) -> None:
-        """An attempt was answered."""
+    def answered(self, sent_s: float, now_s: float, *, in_use: int) -> None:
+        """An attempt was answered, while ``in_use`` others were under way."""
 
     def troubled(self, sent_s: float, now_s: float) -> None:
         """An attempt timed out, or met overload."""
 
-    def refused(self, sent_s: float, now_s: float, *, in_use: int, is_seldom: bool) -> None:
-        """An attempt was answered with 429, while ``in_use`` others were under way."""
+    def refused(self, now_s: float, verdict: Verdict, *, in_use: int) -> None:
+        """A limit was met while so many other attempts were under way."""
 
     def as_before(self, since_s: float, now_s: float) -> None:
         """What happened since then was an outage, and told nothing about slots."""
@@ -54,11 +63,11 @@ class FixedSlots:
     def __init__(self, limit: int) -> None:
         self.limit = limit
 
-    def answered(self, sent_s: float, now_s: float) -> None: ...
+    def answered(self, sent_s: float, now_s: float, *, in_use: int) -> None: ...
 
     def troubled(self, sent_s: float, now_s: float) -> None: ...
 
-    def refused(self, sent_s: float, now_s: float, *, in_use: int, is_seldom: bool) -> None: ...
+    def refused(self, now_s: float, verdict: Verdict, *, in_use: int) -> None: ...
 
     def as_before(self, since_s: float, now_s: float) -> None: ...
 
@@ -71,22 +80,27 @@ class _Epoch:
     answers: int = 0
     troubles: int = 0
     waited_s: float = 0.0  # latencies of its answers, added up
+    in_use: int = 0  # slots in use when they came, added up
+    open: int = 0  # and slots there were
 
 
 class AdaptiveSlots:
-    """Finds the level. It starts at ``first`` and doubles until that does not pay; a remembered level
-    is near the end of the search, so it starts with small steps."""
+    """Finds the level by trials: an epoch with more slots, or with fewer, against one without. It starts at
+    ``first`` and doubles until that does not pay; a remembered level is near the end of the search."""
 
     def __init__(self, first: int | None = None, most: int = MOST_SLOTS) -> None:
         self.most = most
         self.limit = min(first or FIRST_SLOTS, most)
         self._step = FIRST_STEP if first is None else LAST_STEP
-        self._has_failed = first is not None
+        self._is_up = True
+        self._failures = 0  # of trials, one after another
         self._patience = 1
         self._rests = 0  # epochs until the next trial
         self._epoch = _Epoch(0.0)
-        self._speed: float | None = None  # answers a second at the level before the trial
-        self._before: int | None = None  # that level, while a trial goes on
+        self._ceiling: float = inf  # where the last 429 came
+        self._target = self.limit
+        self._before: int | None = None  # the level to go back to, while a trial goes on
+        self._used, self._speed = 1.0, 0.0  # slots in use there, and answers a second
         self._fell_s = 0.0
         self._fell_from = self.limit
 
@@ -95,79 +109,111 @@ class AdaptiveSlots:
         """What has proved itself: worth remembering."""
         return self.limit if self._before is None else self._before
 
-    def answered(self, sent_s: float, now_s: float) -> None:
+    def answered(self, sent_s: float, now_s: float, *, in_use: int) -> None:
+        if self.limit < self._target:
+            self.limit += 1  # answer by answer: a 429 that comes meanwhile stops it
         epoch = self._epoch
         if sent_s >= epoch.began_s:
             epoch.answers += 1
             epoch.waited_s += now_s - sent_s
-            if epoch.answers + epoch.troubles >= self.limit and epoch.answers >= LEAST_ANSWERS:
+            epoch.in_use += in_use + 1
+            epoch.open += self.limit
+            if epoch.answers >= max(self.limit, LEAST_ANSWERS if self._step >= 1.0 else ENOUGH_ANSWERS):
                 self._judge(epoch, now_s)
 
     def troubled(self, sent_s: float, now_s: float) -> None:
         epoch = self._epoch
         if sent_s >= epoch.began_s:
             epoch.troubles += 1
-            if epoch.answers + epoch.troubles >= max(self.limit, LEAST_ANSWERS):
-                self._judge(epoch, now_s)
+            attempts = epoch.answers + epoch.troubles
+            if attempts >= max(self.limit, LEAST_ANSWERS) and epoch.troubles > TROUBLE_SHARE * attempts:
+                self._fall(int(self.limit * FALL), now_s)
 
-    def refused(self, sent_s: float, now_s: float, *, in_use: int, is_seldom: bool) -> None:
-        if sent_s < self._fell_s:
+    def refused(self, now_s: float, verdict: Verdict, *, in_use: int) -> None:
+        used = min(self.limit, in_use + 1)
+        if verdict == "worse" and self._ceiling < inf:
+            self._fall(int(self._ceiling * FALL), now_s)
             return
-        base = self.level if self._before is not None else min(self.limit, in_use + 1)
-        self._fall(base - max(1, int(base * NUDGE)) if is_seldom else int(base * FALL), now_s)
+        if used < IN_QUESTION * self.limit:
+            return  # something else holds attempts back, and must do it better
+        self._ceiling = used
+        if self._before is not None and self._is_up and self._before < used:
+            self._fall(self._before, now_s)  # the trial met it
+        elif verdict == "edge":
+            self._fall(used - max(1, int(used * NUDGE)), now_s)
+        else:
+            self._fall(int(used * FALL), now_s)
+        if verdict == "edge":
+            self._step = LAST_STEP
+            self._rest()
 
     def as_before(self, since_s: float, now_s: float) -> None:
         if self._fell_s >= since_s:
-            self.limit = max(self.limit, self._fell_from)
+            self._set(max(self.limit, self._fell_from))
         self._begin(now_s)
 
     def _judge(self, epoch: _Epoch, now_s: float) -> None:
         """The end of an epoch."""
-        if epoch.troubles > TROUBLE_SHARE * (epoch.answers + epoch.troubles):
-            self._fall(int(self.limit * FALL), now_s)
-            return
-        lasted_s = max(now_s - epoch.began_s, 1e-9)
-        speed = self.limit * epoch.answers / max(epoch.waited_s, 1e-9)  # by Little's law
-        is_busy = epoch.waited_s >= BUSY_SHARE * self.limit * lasted_s
-        if self._before is not None:
-            self._end_trial(speed)
+        is_busy = epoch.in_use >= BUSY_SHARE * epoch.open
+        used = epoch.in_use / epoch.answers
+        speed = epoch.in_use / max(epoch.waited_s, 1e-9)  # by Little's law
+        if not is_busy:
+            self._set(self.level)
+        elif self._before is not None:
+            self._end_trial(self._before, used, speed)
         else:
+            self._used, self._speed = used, speed
             self._rests -= 1
-        if is_busy and self._before is None and self._rests <= 0 and self.limit < self.most:
-            self._before, self._speed = self.limit, speed
-            self.limit = min(self.most, self.limit + max(1, int(self.limit * self._step)))
+        if is_busy and self._rests <= 0:
+            self._begin_trial()
         self._begin(now_s)
 
-    def _end_trial(self, speed: float) -> None:
-        assert self._before is not None
-        assert self._speed is not None
-        gained, hoped = speed / self._speed - 1.0, self.limit / self._before - 1.0
-        if gained >= PAYS * hoped:
-            self._before = None
-            self._patience = 1
-            self._rests = 0
-            if self._has_failed:
-                self._step = max(self._step / 2, LAST_STEP)
+    def _begin_trial(self) -> None:
+        if self._is_up:
+            # Towards a level that was too high it goes by halves.
+            step = min(self.limit * self._step, (self._ceiling - self.limit) / 2)
+            level = min(self.most, self.limit + max(1, int(step)))
+        else:
+            level = max(1, self.limit - max(1, int(self.limit * self._step / (1.0 + self._step))))
+        if level == self.limit:
+            self._is_up = not self._is_up
             return
-        self.limit, self._before = self._before, None
-        self._rest()
+        self._before, self._target = self.limit, level
+        self.limit = min(self.limit, level)
 
-    def _rest(self) -> None:
-        """A step too far: smaller ones from now on, and the smallest ever more seldom."""
+    def _end_trial(self, before: int, used: float, speed: float) -> None:
+        """Stay at the new level, and go on from there; or go back, and try the other way."""
+        change = used / self._used - 1.0
+        if speed / self._speed - 1.0 >= change * (PAYS if self._is_up else COSTS):
+            self._set(self._target)
+            self._used, self._speed = used, speed
+            self._failures, self._patience = 0, 1
+            if self.limit >= self._ceiling:
+                self._ceiling = inf
+            return
+        self._set(before)
+        self._is_up = not self._is_up
+        self._failures += 1
         if self._step > LAST_STEP:
             self._step = max(self._step / 2, LAST_STEP)
-            self._rests = 1
-        else:
-            self._patience = min(self._patience * 2, MOST_PATIENCE)
-            self._rests = self._patience
-        self._has_failed = True
+        elif self._failures >= 2:  # both ways
+            self._rest()
 
     def _fall(self, limit: int, now_s: float) -> None:
         self._fell_from, self._fell_s = self.level, now_s
-        self.limit, self._before = max(1, min(limit, self.limit)), None
-        self._step = LAST_STEP
-        self._rest()
+        self._set(max(1, min(limit, self.limit)))
+        self._step = AFTER_FALL
+        self._is_up = True
+        self._rests = 2
         self._begin(now_s)
+
+    def _rest(self) -> None:
+        self._patience = min(self._patience * 2, MOST_PATIENCE)
+        self._rests = self._patience
+
+    def _set(self, limit: int) -> None:
+        self.limit = self._target = limit
+        self._before = None
 
     def _begin(self, now_s: float) -> None:
         self._epoch = _Epoch(now_s)
