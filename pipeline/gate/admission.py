@@ -32,7 +32,7 @@ from pipeline.errors import (
 from pipeline.gate.breaker import Breaker
 from pipeline.gate.needs import TokenNeeds
 from pipeline.gate.rates import Allowance, Pace, PerMinute, Refusals
-from pipeline.gate.slots import AdaptiveSlots, FixedSlots, Slots
+from pipeline.gate.slots import Slots
 from pipeline.gate.told import told_limits
 from pipeline.records import Item
 
@@ -49,7 +49,9 @@ RAMP_S = 2.0
 RAMP_FROM = 0.125
 START_S = 1.0
 FIRST_ROUND_TRIP_S = 1.0
-"""Until one is known."""
+"""Until one is known; and the longest hold after a 429 that names no time."""
+IN_QUESTION = 0.9
+"""Of the slots in use when a 429 comes: below, it was the pace that let too much through."""
 DEFAULT_MAX_OUTAGE_S = 3_600.0
 
 
@@ -96,11 +98,7 @@ class Gate:
 
     def __init__(self, limits: Limits, *, host: str = "the endpoint", clock: Clock = time.monotonic) -> None:
         self.limits = limits
-        self.slots: Slots
-        if limits.slots is None:
-            self.slots = AdaptiveSlots(limits.level)
-        else:
-            self.slots = FixedSlots(limits.slots)
+        self.slots = Slots(limits.slots, first=limits.level)
         self.in_use = 0
         self.on_room: Callable[[], None] = _nobody_asks
         self._host = host
@@ -147,7 +145,7 @@ class Gate:
     @property
     def level(self) -> int | None:
         """The number of slots that proved itself, where they adapt."""
-        return self.slots.level if isinstance(self.slots, AdaptiveSlots) else None
+        return self.slots.level if self.slots.adapts else None
 
     def out_s(self) -> float:
         """Seconds in which nobody answered, so far."""
@@ -354,13 +352,14 @@ class Gate:
             self.hold(named_s)
         if verdict is None:
             return
-        self.slots.refused(now_s, verdict, in_use=self.in_use)
+        if self._pace.per_s is None or self.in_use + 1 >= IN_QUESTION * self.slots.limit:
+            self.slots.refused(now_s, verdict, in_use=self.in_use)
+        trip_s = self._round_trip_s or FIRST_ROUND_TRIP_S
         if named_s is not None:
-            self._pace.refused(named_s, now_s)
+            self._pace.refused(named_s, trip_s, now_s)
         elif verdict != "edge":
-            hold_s = min(self._round_trip_s or FIRST_ROUND_TRIP_S, FIRST_ROUND_TRIP_S)
-            self.hold(hold_s)
-            self._pace.refused(hold_s, now_s)
+            self.hold(min(trip_s, FIRST_ROUND_TRIP_S))
+            self._pace.refused(min(trip_s, FIRST_ROUND_TRIP_S), trip_s, now_s)
 
     def _unanswered(self, entry: Entry, error: AttemptError, now_s: float) -> None:
         if isinstance(error, ConnectFailed) and not self._answered_any:

@@ -125,8 +125,8 @@ class Refusals:
         return None
 
 
-MEASURED_S = 2.0
-"""A rate is believed when it was measured for at least as long."""
+MEASURED_S, MEASURED_TRIPS = 0.5, 4
+"""A rate is believed when it was measured for so long, and so many round trips."""
 JUST_BELOW = 0.97
 GROWTH_PER_S = 0.012
 GROWTH_DOUBLES_S = 10.0
@@ -157,12 +157,12 @@ class Pace:
             self._since_s = now_s
         self._accepted += 1
 
-    def refused(self, hold_s: float, now_s: float) -> None:
-        """A limit was met; everybody waits for so long."""
+    def refused(self, hold_s: float, round_trip_s: float, now_s: float) -> None:
+        """A limit was met; everybody waits for ``hold_s``."""
         if self._since_s is None:
             self._since_s = now_s
         measured_s = now_s - self._since_s
-        if measured_s < MEASURED_S or not self._accepted:
+        if measured_s < max(MEASURED_S, MEASURED_TRIPS * round_trip_s) or not self._accepted:
             return
         rate = self._accepted / measured_s
         now_per_s = self._now_per_s(now_s)

@@ -1,4 +1,4 @@
-"""How many attempts may be under way at once: a number, or one that adapts.
+"""How many attempts may be under way at once: a number that was given, or one that is found out.
 
 Additive increase, multiplicative decrease, with one more question: did the last increase pay? Slots grow only
 while answers a second grow with them, so that an endpoint which merely queues, or gets slower, is not driven
@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Literal, Protocol
+from typing import Literal
 
 FIRST_SLOTS = 32
 MOST_SLOTS = 2_000
-"""Where `auto` ends; a number may be larger."""
+"""Where `auto` begins, and ends; a number may be larger."""
 
 LEAST_ANSWERS, ENOUGH_ANSWERS = 8, 32
 """Of an epoch, at least: while slots double, and when small differences count."""
@@ -26,8 +26,6 @@ FIRST_STEP, AFTER_FALL, LAST_STEP = 1.0, 0.25, 1 / 16
 """What a trial adds, as a share of the slots there are: doubled until that does not pay, then ever finer."""
 MOST_PATIENCE = 16
 """Epochs between two trials of the last step, when they keep failing."""
-IN_QUESTION = 0.9
-"""Of the slots in use when a 429 comes: below, they were not what let too much through."""
 TROUBLE_SHARE = 0.1
 """Of an epoch's attempts: time-outs and overload below it are the endpoint's own, not ours."""
 FALL = 0.8
@@ -37,39 +35,6 @@ NUDGE = 0.05
 
 Verdict = Literal["overrun", "edge", "worse"]
 """What a 429 says: a limit was overrun, or met at its edge, or (after that) overrun all the same."""
-
-
-class Slots(Protocol):
-    """What the gate asks and tells. Times are seconds on the gate's clock."""
-
-    limit: int
-
-    def answered(self, sent_s: float, now_s: float, *, in_use: int) -> None:
-        """An attempt was answered, while ``in_use`` others were under way."""
-
-    def troubled(self, sent_s: float, now_s: float) -> None:
-        """An attempt timed out, or met overload."""
-
-    def refused(self, now_s: float, verdict: Verdict, *, in_use: int) -> None:
-        """A limit was met while so many other attempts were under way."""
-
-    def as_before(self, since_s: float, now_s: float) -> None:
-        """What happened since then was an outage, and told nothing about slots."""
-
-
-class FixedSlots:
-    """A number that a person gave."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-
-    def answered(self, sent_s: float, now_s: float, *, in_use: int) -> None: ...
-
-    def troubled(self, sent_s: float, now_s: float) -> None: ...
-
-    def refused(self, now_s: float, verdict: Verdict, *, in_use: int) -> None: ...
-
-    def as_before(self, since_s: float, now_s: float) -> None: ...
 
 
 @dataclass(slots=True)
@@ -84,14 +49,20 @@ class _Epoch:
     open: int = 0  # and slots there were
 
 
-class AdaptiveSlots:
-    """Finds the level by trials: an epoch with more slots, or with fewer, against one without. It starts at
-    ``first`` and doubles until that does not pay; a remembered level is near the end of the search."""
+class Slots:
+    """``number`` None finds the level by trials: an epoch with more slots, or with fewer, against one
+    without. It starts at ``first`` and doubles until that does not pay; a remembered level is near the end of
+    the search. A number is where it starts and the most there are: only 429s take slots away, and trials give
+    them back.
 
-    def __init__(self, first: int | None = None, most: int = MOST_SLOTS) -> None:
-        self.most = most
-        self.limit = min(first or FIRST_SLOTS, most)
-        self._step = FIRST_STEP if first is None else LAST_STEP
+    Times are seconds on the gate's clock.
+    """
+
+    def __init__(self, number: int | None = None, *, first: int | None = None) -> None:
+        self.most = number or MOST_SLOTS
+        self.limit = number or min(first or FIRST_SLOTS, self.most)
+        self.adapts = number is None
+        self._step = FIRST_STEP if number is None and first is None else LAST_STEP
         self._is_up = True
         self._failures = 0  # of trials, one after another
         self._patience = 1
@@ -110,6 +81,7 @@ class AdaptiveSlots:
         return self.limit if self._before is None else self._before
 
     def answered(self, sent_s: float, now_s: float, *, in_use: int) -> None:
+        """An attempt was answered, while ``in_use`` others were under way."""
         if self.limit < self._target:
             self.limit += 1  # answer by answer: a 429 that comes meanwhile stops it
         epoch = self._epoch
@@ -122,20 +94,20 @@ class AdaptiveSlots:
                 self._judge(epoch, now_s)
 
     def troubled(self, sent_s: float, now_s: float) -> None:
+        """An attempt timed out, or met overload."""
         epoch = self._epoch
-        if sent_s >= epoch.began_s:
+        if self.adapts and sent_s >= epoch.began_s:
             epoch.troubles += 1
             attempts = epoch.answers + epoch.troubles
             if attempts >= max(self.limit, LEAST_ANSWERS) and epoch.troubles > TROUBLE_SHARE * attempts:
                 self._fall(int(self.limit * FALL), now_s)
 
     def refused(self, now_s: float, verdict: Verdict, *, in_use: int) -> None:
+        """A limit was met while so many other attempts were under way."""
         used = min(self.limit, in_use + 1)
         if verdict == "worse" and self._ceiling < inf:
             self._fall(int(self._ceiling * FALL), now_s)
             return
-        if used < IN_QUESTION * self.limit:
-            return  # something else holds attempts back, and must do it better
         self._ceiling = used
         if self._before is not None and self._is_up and self._before < used:
             self._fall(self._before, now_s)  # the trial met it
@@ -148,6 +120,7 @@ class AdaptiveSlots:
             self._rest()
 
     def as_before(self, since_s: float, now_s: float) -> None:
+        """What happened since then was an outage, and told nothing about slots."""
         if self._fell_s >= since_s:
             self._set(max(self.limit, self._fell_from))
         self._begin(now_s)
@@ -176,7 +149,7 @@ class AdaptiveSlots:
         else:
             level = max(1, self.limit - max(1, int(self.limit * self._step / (1.0 + self._step))))
         if level == self.limit:
-            self._is_up = not self._is_up
+            self._turn()
             return
         self._before, self._target = self.limit, level
         self.limit = min(self.limit, level)
@@ -192,7 +165,7 @@ class AdaptiveSlots:
                 self._ceiling = inf
             return
         self._set(before)
-        self._is_up = not self._is_up
+        self._turn()
         self._failures += 1
         if self._step > LAST_STEP:
             self._step = max(self._step / 2, LAST_STEP)
@@ -206,6 +179,9 @@ class AdaptiveSlots:
         self._is_up = True
         self._rests = 2
         self._begin(now_s)
+
+    def _turn(self) -> None:
+        self._is_up = not (self._is_up and self.adapts)
 
     def _rest(self) -> None:
         self._patience = min(self._patience * 2, MOST_PATIENCE)
