@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
     from pipeline.errors import AttemptError, MediabatchError
+
+T = TypeVar("T")
 
 MediaModality = Literal["image", "audio", "video", "document"]
 CountModality = Literal["text", "image", "audio", "video", "document", "image+video", "unattributed"]
@@ -31,7 +33,14 @@ EMBEDDED = "embedded"
 MEDIA_MODALITIES: tuple[MediaModality, ...] = ("image", "audio", "video", "document")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass_transform(frozen_default=True)
+def record(cls: type[T]) -> type[T]:
+    """A dataclass that the type checker holds frozen. One that is frozen at run time too takes four times as
+    long to make, and an item takes a dozen."""
+    return dataclass(slots=True, unsafe_hash=True)(cls)
+
+
+@record
 class Media:
     """One URL with its modality.
 
@@ -48,7 +57,7 @@ class Media:
         return not self.url.startswith(("http://", "https://", "data:"))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """What is asked, immutable and endpoint-neutral. ``parameters`` holds only what is set."""
 
@@ -58,7 +67,7 @@ class Request:
     parameters: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Item:
     """One manifest row that can be asked; ``row`` counts from 1, header not counted."""
 
@@ -67,7 +76,7 @@ class Item:
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BadRow:
     """One manifest row that cannot be asked: it becomes a failed outcome without an attempt."""
 
@@ -76,7 +85,7 @@ class BadRow:
     error: MediabatchError
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TokenCount:
     """Tokens of one modality, direction and kind, exclusive of every other count in the same reply."""
 
@@ -87,7 +96,7 @@ class TokenCount:
     provenance: Provenance
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Usage:
     """What a reply's usage says. ``counts`` add up to ``total_tokens``; counts of zero are left out.
 
@@ -102,7 +111,7 @@ class Usage:
     contradiction: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reply:
     """What came back, parsed. ``usage`` is None where the reply carried none."""
 
@@ -114,7 +123,7 @@ class Reply:
     reported_cost: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Charge:
     """What one token count cost. ``cost`` is None where no price is known; the bounds differ from it only
     where the count was allocated between modalities or kinds."""
@@ -128,7 +137,7 @@ class Charge:
     price_source: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attempt:
     """One time a request was sent, and what is known of it afterwards."""
 
@@ -152,7 +161,7 @@ class Attempt:
     cost_high: Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Outcome:
     """How an item that was asked ended. ``error`` is None exactly where it is ``ok``; ``request_key`` is None
     where a local file that it counts by went away. ``last``: the attempt that decided; those before it are on
@@ -165,7 +174,7 @@ class Outcome:
     seen: tuple[Seen, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NotAttempted:
     """A row the run stopped before, or was limited to exclude. ``last``: an attempt not on record yet."""
 
@@ -174,7 +183,7 @@ class NotAttempted:
     last: Attempt | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Skipped:
     """A row whose request an earlier run has had answered."""
 
@@ -183,7 +192,7 @@ class Skipped:
     answered_by_run_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Duplicate:
     """A row that asks what an earlier row of the same run asks: it shares that one's outcome."""
 

@@ -33,7 +33,7 @@ from pipeline.errors import (
     TransientError,
     UsageError,
 )
-from pipeline.wire import RustWire
+from pipeline.wire import Post, RustWire, WholeResponse
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MASK = b"***"
@@ -68,22 +68,6 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class _Post(httpx.Request):
-    """A request that takes its parts as they are; httpx's own goes through all of them again."""
-
-    def __init__(self, url: httpx.URL, headers: httpx.Headers, body: bytes) -> None:
-        self.method = "POST"
-        self.url = url
-        self.headers = headers
-        self.extensions = {}
-        self.stream = httpx.ByteStream(body)
-        self._body = body
-
-    @property
-    def content(self) -> bytes:
-        return self._body
-
-
 class Transport:
     """Posts bodies to one URL."""
 
@@ -92,7 +76,7 @@ class Transport:
         self._host = self._url.netloc.decode()
         headers = httpx.Headers({"Host": self._host, "Content-Type": "application/json"})
         headers.update(settings.headers)
-        self._headers = headers.raw
+        self._headers = headers.multi_items()
         self._max_reply_bytes = settings.max_reply_bytes
         self._in_errors, self._in_answers = _echoes(settings.headers)
         self._wire = wire
@@ -117,10 +101,10 @@ class Transport:
         """
         headers = [
             *self._headers,
-            (b"Content-Length", str(len(body)).encode()),
-            (b"Idempotency-Key", idempotency_key.encode()),
+            ("Content-Length", str(len(body))),
+            ("Idempotency-Key", idempotency_key),
         ]
-        request = _Post(self._url, httpx.Headers(headers), body)
+        request = Post(self._url, headers, body)
         try:
             response = await self._wire.handle_async_request(request)
             received = await self._read(response)
@@ -157,10 +141,11 @@ class Transport:
 
     def _without_echoes(self, response: httpx.Response, body: bytes) -> Answer:
         """Careless endpoints say the key and the headers back, and what they say is stored and shown."""
-        status, headers = response.status_code, dict(response.headers.items())
+        status = response.status_code
         # A real answer keeps its words: a header such as `X-Title` may well stand in one.
         is_answer = status == 200 and b'"choices"' in body
         body = _masked(body, self._in_answers if is_answer else self._in_errors)
+        headers = _headers_of(response)
         told = "\n".join(headers.values()).encode()
         if any(echo in told for echo in self._in_errors):
             headers = {
@@ -209,6 +194,15 @@ def _trust(builder: ClientBuilder, ca_file: Path) -> ClientBuilder:
         return builder.add_root_certificate_pem(pem)
     except (PyreqwestError, ValueError):
         raise UsageError(f"--ca-file {ca_file}: holds a certificate that cannot be read") from None
+
+
+def _headers_of(response: httpx.Response) -> dict[str, str]:
+    """Lower-case names; the values of a name that came again are joined with commas."""
+    if isinstance(response, WholeResponse):
+        headers = dict(response.pairs)
+        if len(headers) == len(response.pairs):
+            return headers
+    return dict(response.headers.items())
 
 
 def _echoes(headers: Mapping[str, str]) -> tuple[list[bytes], list[bytes]]:

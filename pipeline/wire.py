@@ -9,6 +9,7 @@ several times the CPU. Next: `transport` posts through it and reads its errors.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cached_property
 
 import anyio
 import anyio.lowlevel
@@ -17,12 +18,36 @@ from pyreqwest.client import Client
 from pyreqwest.exceptions import DecodeError, PyreqwestError, RequestTimeoutError
 from pyreqwest.http import HeaderMap
 
+Pairs = list[tuple[str, str]]
+"""Headers as names and values; a name may come again."""
+
+
+class Post(httpx.Request):
+    """A POST whose parts stay as they are. What httpx makes of headers is made only for whom asks for it."""
+
+    def __init__(self, url: httpx.URL, pairs: Pairs, body: bytes) -> None:
+        self.method = "POST"
+        self.url = url
+        self.pairs = pairs
+        self.extensions = {}
+        self.stream = httpx.ByteStream(body)
+        self._body = body
+
+    @cached_property
+    def headers(self) -> httpx.Headers:  # type: ignore[override] # httpx sets it, this is set when read
+        return httpx.Headers(self.pairs)
+
+    @property
+    def content(self) -> bytes:
+        return self._body
+
 
 class WholeResponse(httpx.Response):
-    """A response whose body has come; ``content`` needs no reading."""
+    """A response whose body has come: ``content`` needs no reading, and ``pairs`` are its headers as read."""
 
-    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
-        super().__init__(status, headers=headers, stream=httpx.ByteStream(body))
+    def __init__(self, status: int, pairs: Pairs, body: bytes) -> None:
+        super().__init__(status, headers=pairs, stream=httpx.ByteStream(body))
+        self.pairs = pairs
         self._body = body
 
     @property
@@ -44,8 +69,8 @@ class RustWire(httpx.AsyncBaseTransport):
             httpx.RequestError: with pyreqwest's error as its cause; the type tells time-outs and answers
                 that cannot be decoded, and nothing about whether the request went out.
         """
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
-        builder = self._client.request(request.method, str(request.url)).headers(headers)
+        pairs = request.pairs if isinstance(request, Post) else request.headers.multi_items()
+        builder = self._client.request(request.method, str(request.url)).headers(pairs)
         try:
             async with builder.body_bytes(request.content).build_streamed() as response:
                 body = await response.body_reader.read(self._read_bytes)
@@ -63,7 +88,7 @@ class RustWire(httpx.AsyncBaseTransport):
         await self._client.close()
 
 
-def _pairs(headers: HeaderMap) -> list[tuple[str, str]]:
+def _pairs(headers: HeaderMap) -> Pairs:
     """Names and values; a name as often as it came."""
     try:
         return list(headers.items())

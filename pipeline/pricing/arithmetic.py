@@ -8,11 +8,10 @@ None, and where tokens were allocated between modalities the bounds say how wron
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Context, Decimal
 
 from pipeline.pricing.rates import Rates, Sheet
-from pipeline.records import Charge, CountModality, Kind, TokenCount
+from pipeline.records import Charge, CountModality, Kind, TokenCount, record
 
 _EXACT = Context(prec=200)  # for sums of money columns: far past what 38 digits can hold
 
@@ -21,7 +20,7 @@ class NegativeCount(ValueError):
     """A count is below zero: a dialect's mapping is wrong. A bug of ours, not an answer of an endpoint."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Priced:
     """One charge a count, in order, and what the whole reply is known to cost.
 
