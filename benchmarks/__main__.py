@@ -12,12 +12,15 @@ from pathlib import Path
 import click
 
 from benchmarks import figures as kept
-from benchmarks import limits, outages
+from benchmarks import latency, limits, outages
+from benchmarks.bodies import measure_bodies
+from benchmarks.contenders import CONTENDERS
 from benchmarks.ledgers import measure_ledger, measure_resume
 from benchmarks.measuring import Broken, python_server
 from benchmarks.memory import measure_memory
+from benchmarks.peers import environments
 from benchmarks.startup import measure_startup
-from benchmarks.throughput import make_load, measure_throughput, verdict
+from benchmarks.throughput import Size, measure_throughput
 
 CONCURRENCY = 256
 
@@ -40,12 +43,19 @@ class Wanted:
 
 
 def _throughput(wanted: Wanted) -> kept.Figures:
-    with python_server() as base_url:
-        load = make_load(wanted.folder, wanted.items, CONCURRENCY)
-        requests = 10_000 if wanted.is_slice else 100_000
-        of = measure_throughput(base_url, load, rounds=wanted.rounds, ceiling_requests=requests)
-    print(verdict(of), flush=True)
-    return of
+    size = Size(wanted.items, wanted.rounds, 10_000 if wanted.is_slice else 100_000)
+    peers = environments.contenders(install=not wanted.is_slice)
+    return measure_throughput(wanted.folder, {**CONTENDERS, **peers}, size)
+
+
+def _latency(wanted: Wanted) -> kept.Figures:
+    names = wanted.chosen(latency.NAMES, latency.IN_A_SLICE)
+    size = latency.SLICE if wanted.is_slice else latency.Size(wanted.items, wanted.rounds)
+    return latency.measure_latency(wanted.folder, names, size)
+
+
+def _bodies(wanted: Wanted) -> kept.Figures:
+    return measure_bodies(wanted.folder, 40 if wanted.is_slice else 400, wanted.rounds)
 
 
 def _limits(wanted: Wanted) -> kept.Figures:
@@ -78,6 +88,8 @@ def _resume(wanted: Wanted) -> kept.Figures:
 
 PARTS: dict[str, Callable[[Wanted], kept.Figures]] = {
     "throughput": _throughput,
+    "latency": _latency,
+    "bodies": _bodies,
     "limits": _limits,
     "outage": _outage,
     "memory": _memory,
@@ -85,7 +97,7 @@ PARTS: dict[str, Callable[[Wanted], kept.Figures]] = {
     "ledger": _ledger,
     "resume": _resume,
 }
-SCENARIOS = (*limits.NAMES, *outages.KINDS)
+SCENARIOS = (*latency.NAMES, *limits.NAMES, *outages.KINDS)
 
 
 @click.group(invoke_without_command=True)

@@ -1,8 +1,9 @@
 """How much the server itself can answer: a client that costs nearly nothing, in its own process.
 
-``python -m benchmarks.ceiling PORT REQUESTS [--connections N] [--depth N]``: raw sockets and epoll, bytes
-built beforehand, ``depth`` requests in flight on each of N keep-alive connections (1: no pipelining).
-Nothing is parsed; what is checked is that every response is as long as the first one, and begins as one.
+``python -m benchmarks.ceiling PORT REQUESTS [--connections N] [--depth N] [--body-bytes N] [--tls]``: raw
+sockets and epoll, bytes built beforehand, ``depth`` requests in flight on each of N keep-alive connections
+(1: no pipelining), bodies filled up with blanks. Handshakes are over before the clock starts. Nothing is
+parsed; what is checked is that every response is as long as the first one, and begins as one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import argparse
 import selectors
 import socket
+import ssl
 import time
+from dataclasses import dataclass
 
 import orjson
 
@@ -19,9 +22,21 @@ from benchmarks import work
 _READ_BYTES = 1 << 18
 
 
-def raw_request() -> bytes:
+@dataclass(frozen=True, slots=True)
+class Press:
+    """What the command line asks for."""
+
+    port: int
+    requests: int
+    connections: int
+    depth: int
+    body_bytes: int
+    tls: bool
+
+
+def raw_request(body_bytes: int) -> bytes:
     """One request, whole."""
-    body = work.request_body(0)
+    body = work.request_body(0).ljust(body_bytes)
     head = (
         f"POST {work.PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Authorization: Bearer {work.API_KEY}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -29,23 +44,23 @@ def raw_request() -> bytes:
     return head.encode() + body
 
 
-def ask_raw(port: int, requests: int, connections: int, depth: int) -> float:
+def ask_raw(press: Press) -> float:
     """Seconds for so many requests.
 
     Raises:
         RuntimeError: a response is not like the others.
     """
-    request = raw_request()
-    sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+    request = raw_request(press.body_bytes)
+    sockets = [_connected(press) for _ in range(press.connections)]
     reply_bytes = _reply_bytes(sockets[0], request)
     ready = selectors.DefaultSelector()
     unread: dict[int, int] = {}  # bytes that are to come, by file descriptor
     began = time.perf_counter()
-    to_send = requests
-    to_come = requests
+    to_send = press.requests
+    to_come = press.requests
     for one in sockets:
         one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        first = min(depth, to_send)
+        first = min(press.depth, to_send)
         to_send -= first
         unread[one.fileno()] = first * reply_bytes
         ready.register(one, selectors.EVENT_READ, one)
@@ -76,6 +91,14 @@ def ask_raw(port: int, requests: int, connections: int, depth: int) -> float:
     return took_s
 
 
+def _connected(press: Press) -> socket.socket:
+    plain = socket.create_connection(("127.0.0.1", press.port))
+    if not press.tls:
+        return plain
+    context = ssl.create_default_context(cafile=work.AUTHORITY)
+    return context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
 def _reply_bytes(one: socket.socket, request: bytes) -> int:
     """How long a response is, head and all; they are all alike."""
     one.sendall(request)
@@ -101,9 +124,10 @@ def main() -> None:
     options.add_argument("requests", type=int)
     options.add_argument("--connections", type=int, default=64)
     options.add_argument("--depth", type=int, default=1)
-    chosen = options.parse_args()
-    took_s = ask_raw(chosen.port, chosen.requests, chosen.connections, chosen.depth)
-    print(orjson.dumps({"items": chosen.requests, "asking_s": took_s}).decode())
+    options.add_argument("--body-bytes", type=int, default=0)
+    options.add_argument("--tls", action="store_true")
+    press = Press(**vars(options.parse_args()))
+    print(orjson.dumps({"items": press.requests, "asking_s": ask_raw(press)}).decode())
 
 
 if __name__ == "__main__":

@@ -18,13 +18,14 @@ _CHOICES = {"retry_after": get_args(RetryAfter), "outage_kind": get_args(OutageK
 class Conduct:
     """Zero switches a behaviour off. Seconds of an outage count from the first request.
 
-    ``tail_seed`` draws latencies from the heavy tail (`latencies`) instead. ``slots``: one more at once
-    gets a 429. ``degrades_beyond``: with n at once, more than so many, the latency is multiplied by
-    (n / so many) ** 1.5. An outage answers 503, or closes every connection and takes none.
+    ``tail_seed`` draws latencies from the heavy tail (`latencies`) instead, times ``tail_scale``. ``slots``:
+    one more at once gets a 429. ``degrades_beyond``: with n at once, more than so many, the latency is
+    multiplied by (n / so many) ** 1.5. An outage answers 503, or closes every connection and takes none.
     """
 
     latency_s: float = 0.0
     tail_seed: int = 0
+    tail_scale: float = 1.0
     rpm: float = 0.0
     rpm_burst: float = 100.0
     tpm: float = 0.0

@@ -99,7 +99,7 @@ class Desk:
 
     def _latency_s(self) -> float:
         conduct = self._conduct
-        latency_s = self._latency() if self._latency else conduct.latency_s
+        latency_s = self._latency() * conduct.tail_scale if self._latency else conduct.latency_s
         if conduct.degrades_beyond and self.in_flight > conduct.degrades_beyond:
             latency_s *= (self.in_flight / conduct.degrades_beyond) ** _DEGRADING
         return latency_s

@@ -150,7 +150,7 @@ def server_timeline(base_url: str) -> Timeline:
 
 def _asked_server(base_url: str, path: str) -> dict[str, Any]:
     if base_url.startswith("https:"):
-        context = ssl.create_default_context(cafile=work.CERTIFICATES / "root.pem")
+        context = ssl.create_default_context(cafile=work.AUTHORITY)
         connection: HTTPConnection = HTTPSConnection(
             "127.0.0.1", port_of(base_url), timeout=10, context=context
         )

@@ -64,7 +64,7 @@ def asked(order: Order) -> Iterator[tuple[Asked, Store]]:
     command += ["--no-progress", "--json", "--out", str(order.out), *order.options]
     command += ["--model", work.MODEL, "--prompt", work.PROMPT, "--max-tokens", str(work.MAX_TOKENS)]
     if order.base_url.startswith("https:"):
-        command += ["--ca-file", str(work.CERTIFICATES / "root.pem")]
+        command += ["--ca-file", str(work.AUTHORITY)]
     try:
         took = measure(command, extra_env={"MEDIABATCH_API_KEY": work.API_KEY}, codes=_TOLD)
         summary = orjson.loads(took.stdout)

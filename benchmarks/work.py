@@ -5,9 +5,10 @@ Owns what is asked, what is answered and what it must cost; media hosts are neve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -25,7 +26,8 @@ COUNTS_OF_ONE: Final = 4
 TOKENS_OF_ONE: Final = 2294
 """What a limit of tokens a minute counts for a request."""
 CERTIFICATES: Final = ROOT / "tests/serving/certificates"
-"""root.pem is the authority, server.pem and server.key the server's; they are good for 127.0.0.1."""
+AUTHORITY: Final = CERTIFICATES / "root.pem"
+"""Who trusts it trusts the server on 127.0.0.1; server.pem and server.key beside it are the server's."""
 
 
 def media_urls(number: int) -> tuple[str, str, str]:
@@ -39,25 +41,30 @@ def media_urls(number: int) -> tuple[str, str, str]:
 
 def request_body(number: int) -> bytes:
     """The body of one request, for contenders that have no manifest."""
-    image, audio, video = media_urls(number)
-    return orjson.dumps(
-        {
-            "model": MODEL,
-            "max_tokens": MAX_TOKENS,
-            "messages": [
-                {
-                    "role": "user",
-                    "content": [
-                        {"type": "text", "text": PROMPT},
-                        {"type": "image_url", "image_url": {"url": image}},
-                        {"type": "audio_url", "audio_url": {"url": audio}},
-                        {"type": "video_url", "video_url": {"url": video}},
-                    ],
-                }
-            ],
-            "stream": False,
-        }
-    )
+    return rendered(*media_urls(number))
+
+
+def rendered(image: str, audio: str, video: str) -> bytes:
+    return orjson.dumps({**request(image, audio, video), "stream": False})
+
+
+def request(image: str, audio: str, video: str) -> dict[str, Any]:
+    """What a chat completion takes, as the SDKs spell it."""
+    return {
+        "model": MODEL,
+        "max_tokens": MAX_TOKENS,
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": PROMPT},
+                    {"type": "image_url", "image_url": {"url": image}},
+                    {"type": "audio_url", "audio_url": {"url": audio}},
+                    {"type": "video_url", "video_url": {"url": video}},
+                ],
+            }
+        ],
+    }
 
 
 def reply_body() -> bytes:
@@ -65,11 +72,13 @@ def reply_body() -> bytes:
     return (ROOT / "data/replies/newapi_example.json").read_bytes()
 
 
-def write_manifest(path: Path, items: int) -> Path:
-    """A manifest of that many rows; CSV or Parquet, by the ending."""
+def write_manifest(path: Path, items: int, image_of: Callable[[int], str] | None = None) -> Path:
+    """A manifest of that many rows; CSV or Parquet, by the ending. Images may be others than the usual."""
     import polars as pl
 
     rows = [media_urls(number) for number in range(items)]
+    if image_of is not None:
+        rows = [(image_of(number), audio, video) for number, (_, audio, video) in enumerate(rows)]
     frame = pl.DataFrame(
         {"id": [f"item-{number:07d}" for number in range(items)]}
         | {
