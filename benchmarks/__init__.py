@@ -22,7 +22,7 @@ What is measured:
     limits.py      how much of a limit is used, and how many 429s that takes
     profiles.py    `--concurrency auto` beside the best fixed number
     outages.py     a run whose endpoint is down for a while
-    memory.py      peak memory by manifest size
+    scale.py       a great manifest beside a small one: memory, first request, pace
     startup.py     how long `--help` takes
     ledgers.py     what the ledger costs, and how soon a killed run goes on
 

@@ -16,13 +16,11 @@ from benchmarks import latency, limits, outages
 from benchmarks.bodies import measure_bodies
 from benchmarks.contenders import CONTENDERS
 from benchmarks.ledgers import measure_ledger, measure_resume
-from benchmarks.measuring import Broken, python_server
-from benchmarks.memory import measure_memory
+from benchmarks.measuring import Broken
 from benchmarks.peers import environments
+from benchmarks.scale import measure_scale
 from benchmarks.startup import measure_startup
 from benchmarks.throughput import Size, measure_throughput
-
-CONCURRENCY = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +66,9 @@ def _outage(wanted: Wanted) -> kept.Figures:
     return outages.measure_outages(wanted.folder, names, outages.SLICE if wanted.is_slice else outages.Span())
 
 
-def _memory(wanted: Wanted) -> kept.Figures:
-    sizes = (2_000, 10_000) if wanted.is_slice else (10_000, 100_000)
-    with python_server() as base_url:
-        return measure_memory(base_url, wanted.folder, sizes, CONCURRENCY)
+def _scale(wanted: Wanted) -> kept.Figures:
+    sizes = (2_000, 8_000) if wanted.is_slice else (10_000, 1_000_000)
+    return measure_scale(wanted.folder, sizes, 3 if wanted.is_slice else 5)
 
 
 def _startup(wanted: Wanted) -> kept.Figures:
@@ -92,7 +89,7 @@ PARTS: dict[str, Callable[[Wanted], kept.Figures]] = {
     "bodies": _bodies,
     "limits": _limits,
     "outage": _outage,
-    "memory": _memory,
+    "scale": _scale,
     "startup": _startup,
     "ledger": _ledger,
     "resume": _resume,

@@ -28,7 +28,7 @@ from pipeline.dialects import DIALECTS, media_seen
 from pipeline.keys import request_key
 from pipeline.ledger import Group, Ledger
 from pipeline.manifest import Defaults, open_manifest
-from pipeline.plan import Plan
+from pipeline.plan import EndpointPlan, Plan
 from pipeline.pricing import ListPrices, price
 from pipeline.recorder import Recorder
 from pipeline.records import Attempt, Item, Outcome
@@ -167,12 +167,10 @@ def _make(folder: Path, base_url: str, rows: int, left: int) -> None:
         job="default",
         manifest=str(manifest_path),
         out=folder / "out",
-        base_url=base_url,
-        dialect="newapi",
+        endpoints=(EndpointPlan(base_url, "newapi", slots=256),),
         model=work.MODEL,
         prompt=work.PROMPT,
         parameters={"max_tokens": work.MAX_TOKENS},
-        slots=256,
         started_at=_NOW,
         timezone=ZoneInfo("UTC"),
     )

@@ -46,7 +46,7 @@ class Span:
         return round(up_s * self.concurrency / self.latency_s)
 
 
-SLICE = Span(seconds=20.0, from_s=6.0, to_s=11.0, concurrency=20)
+SLICE = Span(seconds=20.0, from_s=6.0, to_s=11.0, concurrency=10, latency_s=0.1)
 
 
 def measure_outages(folder: Path, names: Sequence[str], span: Span) -> Figures:

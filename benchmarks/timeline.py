@@ -65,3 +65,9 @@ def back_to_speed_s(
         if between(times, begins_s, begins_s + window_s) >= share * rate * window_s:
             return begins_s - from_s
     return None
+
+
+def rate_of_tenth(times: Sequence[float], tenth: int) -> float:
+    """Per second, of the first tenth (1) to the last (10) of the events; the times need not begin at 0."""
+    begins, ends = ((len(times) - 1) * place // 10 for place in (tenth - 1, tenth))
+    return (ends - begins) / (times[ends] - times[begins])

@@ -8,7 +8,14 @@ import pytest
 
 from benchmarks.latencies import LONGEST_S, SHORTEST_S, best_schedule_s, heavy_tail
 from benchmarks.limits import Span, used_share
-from benchmarks.timeline import Timeline, back_to_speed_s, rate_between, steady_rate, whole_rate
+from benchmarks.timeline import (
+    Timeline,
+    back_to_speed_s,
+    rate_between,
+    rate_of_tenth,
+    steady_rate,
+    whole_rate,
+)
 from benchmarks.verdicts import Verdict
 
 TEN_A_SECOND = [tenth / 10 for tenth in range(1_000)]
@@ -82,3 +89,10 @@ def test_a_verdict_says_figure_target_and_whether_it_is_met():
     assert Verdict("ideal time", 1.08, "at most", 1.10).line() == "ideal time: 1.080 (target ≤ 1.100: met)"
     assert Verdict("429s", 0.02, "at most", 0.01, "%").line() == "429s: 2.00% (target ≤ 1.00%: missed)"
     assert Verdict("of it", 0.97, "at least", 0.97).is_met
+
+
+def test_a_tenth_of_a_run_is_a_tenth_of_its_answers():
+    """Ten a second at first, and one a second for the last hundred of a thousand."""
+    times = [100 + at_s for at_s in TEN_A_SECOND[:901]] + [191.0 + second for second in range(100)]
+    assert rate_of_tenth(times, 1) == pytest.approx(10.0)
+    assert rate_of_tenth(times, 10) == pytest.approx(1.0)
