@@ -29,6 +29,7 @@ What is measured:
 And how it is told:
     measuring.py   a command as a child: seconds, CPU seconds, peak memory (stopwatch.py reads them)
     rounds.py      contenders in turn, and the medians of their ratios
+    scenarios.py   scenarios of a part, one after the other or side by side
     timeline.py    rates out of the times that the server noted
     verdicts.py    a figure beside its target
     figures.py     figures as JSON with machine and versions, and the README's table from them

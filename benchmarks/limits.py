@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from benchmarks import ours, work
 from benchmarks.conduct import Conduct, RetryAfter
 from benchmarks.figures import Figures
-from benchmarks.measuring import Broken, python_server, server_timeline
+from benchmarks.measuring import python_server, server_timeline
 from benchmarks.profiles import PROFILES, measure_profile
+from benchmarks.scenarios import Ended, measure_scenarios
 from benchmarks.timeline import Timeline, rate_between
-from benchmarks.verdicts import Verdict, tell
+from benchmarks.verdicts import Verdict
 
 RPM = 6_000
 TPM = 3_000_000
@@ -34,6 +35,7 @@ class Span:
     skip_s: float = 10.0
     fixed_s: float = 20.0
     auto_s: float = 40.0
+    side_by_side: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,59 +74,54 @@ def _scenarios() -> Iterator[Scenario]:
 SCENARIOS = {one.name: one for one in _scenarios()}
 NAMES = (*SCENARIOS, *PROFILES)
 IN_A_SLICE = ("rpm-told", "rpm-auto-none")
-SLICE = Span(seconds=6.0, skip_s=2.0, fixed_s=3.0, auto_s=5.0)
+SLICE = Span(seconds=6.0, skip_s=2.0, fixed_s=3.0, auto_s=5.0, side_by_side=2)
 
 
 def measure_limits(folder: Path, names: Sequence[str], span: Span) -> Figures:
-    """Every scenario in turn; printed as they come.
+    """Every scenario; printed as they come.
 
     Raises:
         Broken: in one of them an item was lost. The others are measured before that is said.
     """
-    found: dict[str, dict[str, Any]] = {}
-    broken: list[str] = []
-    for name in names:
-        print(f"  {name}", flush=True)
-        try:
-            if name in PROFILES:
-                found[name] = measure_profile(PROFILES[name], folder, span.fixed_s, span.auto_s)
-            else:
-                found[name] = _measure(SCENARIOS[name], folder, span)
-        except Broken as error:
-            print(f"    broken: {error}", flush=True)
-            broken.append(f"{name}: {error}")
-    if broken:
-        raise Broken("\n".join(broken))
+
+    def measure(name: str) -> Ended:
+        own = folder / name
+        own.mkdir(exist_ok=True)
+        if name in PROFILES:
+            return measure_profile(PROFILES[name], own, span.fixed_s, span.auto_s)
+        return _measure(SCENARIOS[name], own, span)
+
+    found = measure_scenarios(names, measure, side_by_side=span.side_by_side)
     return Figures(what="limits", settings={"latency_s": LATENCY_S, **asdict(span)}, found=found)
 
 
-def _measure(scenario: Scenario, folder: Path, span: Span) -> dict[str, Any]:
+def _measure(scenario: Scenario, folder: Path, span: Span) -> Ended:
     items = round(scenario.rate_per_s * span.seconds + scenario.burst)
-    manifest = work.write_manifest(folder / f"{items}.parquet", items)
+    manifest = work.write_manifest(folder / "manifest.parquet", items)
     with python_server(scenario.conduct) as base_url:
         order = ours.Order(manifest, items, base_url, folder / "out", scenario.options, is_smooth=False)
         asked = ours.ask(order)
         times = server_timeline(base_url)
+    later = times.throttled_share_from(span.skip_s)
+    told = (
+        f"{items:,} items in {asked.asking_s:.1f} s at {scenario.rate_per_s:.1f}/s allowed; "
+        f"{len(times.throttled):,} 429s, from {span.skip_s:g} s on {later:.2%}"
+    )
     share = used_share(times, scenario.rate_per_s, span)
-    verdicts = (
-        Verdict("of the limit", share, "at least", scenario.least_share),
-        Verdict("429s", times.throttled_share, "at most", scenario.most_throttled, "%"),
+    return Ended(
+        told=[told],
+        verdicts=[
+            Verdict("of the limit", share, "at least", scenario.least_share),
+            Verdict("429s", times.throttled_share, "at most", scenario.most_throttled, "%"),
+        ],
+        found={
+            "items": items,
+            "asking_s": asked.asking_s,
+            "allowed_per_s": scenario.rate_per_s,
+            "throttled": len(times.throttled),
+            "throttled_share_later": later,
+        },
     )
-    print(
-        f"    {items:,} items in {asked.asking_s:.1f} s at {scenario.rate_per_s:.1f}/s allowed; "
-        f"{len(times.throttled):,} 429s, from {span.skip_s:g} s on "
-        f"{times.throttled_share_from(span.skip_s):.2%}",
-        flush=True,
-    )
-    tell(verdicts)
-    return {
-        "items": items,
-        "asking_s": asked.asking_s,
-        "allowed_per_s": scenario.rate_per_s,
-        "throttled": len(times.throttled),
-        "throttled_share_later": times.throttled_share_from(span.skip_s),
-        "verdicts": [one.kept() for one in verdicts],
-    }
 
 
 def used_share(times: Timeline, rate_per_s: float, span: Span) -> float:

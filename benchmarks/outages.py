@@ -11,16 +11,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from benchmarks import ours, work
 from benchmarks.conduct import Conduct, OutageKind
 from benchmarks.figures import Figures
-from benchmarks.measuring import Broken, python_server, server_timeline
+from benchmarks.measuring import python_server, server_timeline
+from benchmarks.scenarios import Ended, measure_scenarios
 from benchmarks.timeline import Timeline, back_to_speed_s, rate_between
-from benchmarks.verdicts import Verdict, tell
+from benchmarks.verdicts import Verdict
 
 MOST_REQUESTS = 0.05
 BACK_WITHIN_S = 5.0
@@ -50,30 +50,27 @@ SLICE = Span(seconds=20.0, from_s=6.0, to_s=11.0, concurrency=10, latency_s=0.1)
 
 
 def measure_outages(folder: Path, names: Sequence[str], span: Span) -> Figures:
-    """Each kind in turn; printed as they come.
+    """Both kinds side by side, for most of the time is waiting; printed as they come.
 
     Raises:
         Broken: an item failed. The other kind is measured before that is said.
     """
-    found: dict[str, Any] = {}
-    broken: list[str] = []
-    for name in names:
-        print(f"  {name}: {span.from_s:g} s to {span.to_s:g} s after the first request", flush=True)
-        try:
-            found[name] = _measure(KINDS[name], folder, span)
-        except Broken as error:
-            print(f"    broken: {error}", flush=True)
-            broken.append(f"{name}: {error}")
-    if broken:
-        raise Broken("\n".join(broken))
+
+    def measure(name: str) -> Ended:
+        own = folder / name
+        own.mkdir(exist_ok=True)
+        return _measure(KINDS[name], own, span)
+
+    print(f"down from {span.from_s:g} s to {span.to_s:g} s after the first request", flush=True)
+    found = measure_scenarios(names, measure, side_by_side=len(KINDS))
     return Figures(what="outage", settings=asdict(span) | {"items": span.items}, found=found)
 
 
-def _measure(kind: OutageKind, folder: Path, span: Span) -> dict[str, Any]:
+def _measure(kind: OutageKind, folder: Path, span: Span) -> Ended:
     conduct = Conduct(
         latency_s=span.latency_s, outage_from_s=span.from_s, outage_to_s=span.to_s, outage_kind=kind
     )
-    manifest = work.write_manifest(folder / f"{span.items}.parquet", span.items)
+    manifest = work.write_manifest(folder / "manifest.parquet", span.items)
     options = ("--concurrency", str(span.concurrency))
     with python_server(conduct) as base_url:
         order = ours.Order(manifest, span.items, base_url, folder / "out", options, is_smooth=False)
@@ -83,22 +80,17 @@ def _measure(kind: OutageKind, folder: Path, span: Span) -> dict[str, Any]:
     normal = rate_between(times.answered, RAMP_S, span.from_s)
     share = sent / (span.to_s - span.from_s) / normal
     back_s = back_to_speed_s(times.answered, span.to_s, normal)
-    verdicts = (
-        Verdict("requests during it, of the normal rate", share, "at most", MOST_REQUESTS, "%"),
-        Verdict("full speed again after", back_s, "at most", BACK_WITHIN_S, "s"),
+    return Ended(
+        told=[
+            f"{span.items:,} items in {asked.asking_s:.1f} s, all ok; {normal:.1f} answers/s before, "
+            f"{sent:,} requests during it"
+        ],
+        verdicts=[
+            Verdict("requests during it, of the normal rate", share, "at most", MOST_REQUESTS, "%"),
+            Verdict("full speed again after", back_s, "at most", BACK_WITHIN_S, "s"),
+        ],
+        found={"asking_s": asked.asking_s, "normal_rate": normal, "requests_during": sent},
     )
-    print(
-        f"    {span.items:,} items in {asked.asking_s:.1f} s, all ok; {normal:.1f} answers/s before, "
-        f"{sent:,} requests during it",
-        flush=True,
-    )
-    tell(verdicts)
-    return {
-        "asking_s": asked.asking_s,
-        "normal_rate": normal,
-        "requests_during": sent,
-        "verdicts": [one.kept() for one in verdicts],
-    }
 
 
 def _sent_during(attempts: pl.LazyFrame, times: Timeline, span: Span) -> int:

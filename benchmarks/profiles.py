@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks import ours, work
 from benchmarks.conduct import Conduct
 from benchmarks.measuring import Broken, python_server, server_timeline
+from benchmarks.scenarios import Ended
 from benchmarks.timeline import steady_rate, whole_rate
-from benchmarks.verdicts import Verdict, tell
+from benchmarks.verdicts import Verdict
 
 LATENCY_S = 0.5
 TARGET = 0.95
@@ -42,6 +42,12 @@ class Pace:
     steady: float
     whole: float
     throttled_share: float
+
+    def line(self) -> str:
+        return (
+            f"{self.concurrency:>5} at a time: {self.steady:7,.1f} answers/s in the last half, "
+            f"{self.whole:7,.1f} over the whole of {self.items:,} items, {self.throttled_share:.2%} 429s"
+        )
 
 
 def _degraded(at_once: int) -> float:
@@ -74,32 +80,38 @@ PROFILES = {
 }
 
 
-def measure_profile(profile: Profile, folder: Path, fixed_s: float, auto_s: float) -> dict[str, Any]:
+def measure_profile(profile: Profile, folder: Path, fixed_s: float, auto_s: float) -> Ended:
     """The fixed numbers, then `auto`, each for about so many seconds.
 
     Raises:
-        Broken: an item was lost.
+        Broken: an item was lost with `auto`, or with every fixed number.
     """
+    told: list[str] = []
     fixed = []
     for at_once in profile.fixed:
         try:
-            fixed.append(_run(profile, str(at_once), round(profile.rate_per_s(at_once) * fixed_s), folder))
+            pace = _run(profile, str(at_once), round(profile.rate_per_s(at_once) * fixed_s), folder)
         except Broken as error:
             # A number that is too great may well fail items: then it is not the best.
-            print(f"    {at_once:>5} at a time: out of the question; {error}", flush=True)
+            told.append(f"{at_once:>5} at a time: out of the question; {error}")
+            continue
+        fixed.append(pace)
+        told.append(pace.line())
     if not fixed:
         raise Broken("no fixed number answers all items")
     best = max(fixed, key=lambda pace: pace.steady)
     auto = _run(profile, "auto", round(best.steady * auto_s), folder)
-    verdicts = (Verdict("auto / best fixed, last half", auto.steady / best.steady, "at least", TARGET),)
-    tell(verdicts)
-    print(f"    over the whole run {auto.whole / best.whole:.3f}, the search included", flush=True)
-    return {
-        "runs": [asdict(one) for one in (*fixed, auto)],
-        "best_fixed": best.concurrency,
-        "whole_ratio": auto.whole / best.whole,
-        "verdicts": [one.kept() for one in verdicts],
-    }
+    whole_ratio = auto.whole / best.whole
+    told += [auto.line(), f"auto / best fixed over the whole run, the search included: {whole_ratio:.3f}"]
+    return Ended(
+        told=told,
+        verdicts=[Verdict("auto / best fixed, last half", auto.steady / best.steady, "at least", TARGET)],
+        found={
+            "runs": [asdict(one) for one in (*fixed, auto)],
+            "best_fixed": best.concurrency,
+            "whole_ratio": whole_ratio,
+        },
+    )
 
 
 def _run(profile: Profile, concurrency: str, items: int, folder: Path) -> Pace:
@@ -108,12 +120,6 @@ def _run(profile: Profile, concurrency: str, items: int, folder: Path) -> Pace:
         options = ("--concurrency", concurrency)
         ours.ask(ours.Order(manifest, items, base_url, folder / "out", options, is_smooth=False))
         times = server_timeline(base_url)
-    pace = Pace(
+    return Pace(
         concurrency, items, steady_rate(times.answered), whole_rate(times.answered), times.throttled_share
     )
-    print(
-        f"    {concurrency:>5} at a time: {pace.steady:7,.1f} answers/s in the last half, {pace.whole:7,.1f} "
-        f"over the whole of {items:,} items, {pace.throttled_share:.2%} 429s",
-        flush=True,
-    )
-    return pace

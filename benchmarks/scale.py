@@ -25,6 +25,7 @@ from benchmarks.verdicts import Verdict, tell
 
 FORMATS = ("parquet", "csv")
 CONCURRENCY = 256
+ROUNDS_OF_HELP = 5
 MOST_GROWTH = 1.25
 MOST_BYTES = 350_000_000
 FIRST_REQUEST_S = 1.0
@@ -44,15 +45,15 @@ class Seen:
     last_tenth_rate: float
 
 
-def measure_scale(folder: Path, sizes: Sequence[int], rounds_of_help: int) -> Figures:
+def measure_scale(folder: Path, formats: Sequence[str], sizes: Sequence[int]) -> Figures:
     """Each format at each size; printed as they come.
 
     Raises:
         Broken: an item was lost.
     """
-    help_s = median(measure([sys.executable, "-m", "jobs", "--help"]).wall_s for _ in range(rounds_of_help))
+    help_s = median(measure([sys.executable, "-m", "jobs", "--help"]).wall_s for _ in range(ROUNDS_OF_HELP))
     found: dict[str, Any] = {}
-    for ending in FORMATS:
+    for ending in formats:
         runs = [_run(folder, ending, rows, help_s) for rows in sizes]
         verdicts = judged(runs)
         tell(verdicts)
