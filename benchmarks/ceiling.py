@@ -51,7 +51,8 @@ def ask_raw(press: Press) -> float:
         RuntimeError: a response is not like the others.
     """
     request = raw_request(press.body_bytes)
-    sockets = [_connected(press) for _ in range(press.connections)]
+    tls = ssl.create_default_context(cafile=work.AUTHORITY) if press.tls else None
+    sockets = [_connected(press.port, tls) for _ in range(press.connections)]
     reply_bytes = _reply_bytes(sockets[0], request)
     ready = selectors.DefaultSelector()
     unread: dict[int, int] = {}  # bytes that are to come, by file descriptor
@@ -91,12 +92,9 @@ def ask_raw(press: Press) -> float:
     return took_s
 
 
-def _connected(press: Press) -> socket.socket:
-    plain = socket.create_connection(("127.0.0.1", press.port))
-    if not press.tls:
-        return plain
-    context = ssl.create_default_context(cafile=work.AUTHORITY)
-    return context.wrap_socket(plain, server_hostname="127.0.0.1")
+def _connected(port: int, tls: ssl.SSLContext | None) -> socket.socket:
+    plain = socket.create_connection(("127.0.0.1", port))
+    return tls.wrap_socket(plain, server_hostname="127.0.0.1") if tls else plain
 
 
 def _reply_bytes(one: socket.socket, request: bytes) -> int:

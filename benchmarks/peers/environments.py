@@ -26,13 +26,13 @@ _INSTALL_WITHIN_S = 900
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """``most_items``: it is too slow for more, and its rate is compared. ``own_requests``: what it asks the
-    endpoint besides.
+    """``one_in``: the others' items for one of its own; it is too slow for all, and its rate is compared.
+    ``own_requests``: what it asks the endpoint besides.
     """
 
     module: str
     requirements: tuple[str, ...]
-    most_items: int | None = None
+    one_in: int = 1
     own_requests: int = 0
 
     @property
@@ -53,10 +53,8 @@ class Peer:
 
 PEERS: Mapping[str, Peer] = {
     DELUGE: Peer("deluge", ("lm-deluge==0.0.168", "orjson==3.13.0", "uvloop==0.23.0")),
-    SDK: Peer("sdk", ("openai==3.54.0", "tenacity==9.2.1", "orjson==3.13.0"), most_items=2_000),
-    CURATOR: Peer(
-        "curating", ("bespokelabs-curator==0.1.31", "orjson==3.13.0"), most_items=2_000, own_requests=1
-    ),
+    SDK: Peer("sdk", ("openai==3.54.0", "tenacity==9.2.1", "orjson==3.13.0"), one_in=10),
+    CURATOR: Peer("curating", ("bespokelabs-curator==0.1.31", "orjson==3.13.0"), one_in=10, own_requests=1),
 }
 
 
@@ -115,6 +113,6 @@ def _run(command: list[str]) -> str:
 
 
 def _ask(peer: Peer, load: Load) -> Asked:
-    items = min(load.items, peer.most_items or load.items)
+    items = max(1, load.items // peer.one_in)
     arguments = [load.base_url, str(items), str(load.concurrency)]
     return measure_client([str(peer.python), "-m", f"benchmarks.peers.{peer.module}", *arguments])
