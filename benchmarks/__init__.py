@@ -32,7 +32,8 @@ And how it is told:
     scenarios.py   scenarios of a part, one after the other or side by side
     timeline.py    rates out of the times that the server noted
     verdicts.py    a figure beside its target
-    figures.py     figures as JSON with machine and versions, and the README's table from them
+    figures.py     figures as JSON with machine and versions
+    readme.py      the README's table from them
 
 Every run is checked: an item that did not end ok, or a cost that is off by one trillionth, ends it with
 an error. Figures never do: a noisy machine is no bug.

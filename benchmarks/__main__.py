@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from benchmarks import figures as kept
-from benchmarks import latency, limits, outages
+from benchmarks import latency, limits, outages, readme
 from benchmarks.bodies import measure_bodies
 from benchmarks.contenders import CONTENDERS
 from benchmarks.ledgers import measure_ledger, measure_resume
@@ -141,7 +141,7 @@ def bench(
 @bench.command()
 def table() -> None:
     """The README's table, from the newest figures."""
-    print(kept.table())
+    print(readme.table())
 
 
 @contextmanager

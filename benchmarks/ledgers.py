@@ -24,6 +24,7 @@ import orjson
 from benchmarks import work
 from benchmarks.figures import Figures
 from benchmarks.measuring import Broken, measure, python_server, server_stats
+from benchmarks.verdicts import Verdict, tell
 from pipeline.dialects import DIALECTS, media_seen
 from pipeline.keys import request_key
 from pipeline.ledger import Group, Ledger
@@ -42,7 +43,7 @@ from pipeline.tally import Tally
 
 LEDGER_TARGET_US = 40.0
 FIRST_REQUEST_TARGET_S = 5.0
-MEMORY_TARGET_BYTES = 400_000_000
+MEMORY_TARGET_BYTES = 400_000_000.0
 _NOW = datetime(2026, 3, 5, 22, 0, tzinfo=UTC)
 
 
@@ -61,12 +62,16 @@ def measure_ledger(items: int, rounds: int) -> Figures:
             for _ in range(rounds)
         ]
         found[str(at_once)] = sorted(runs)[len(runs) // 2]
-        print(
-            f"  ledger, {at_once:3} at a time: {found[str(at_once)]:5.1f} µs of CPU an item "
-            f"(target at most {LEDGER_TARGET_US:g})",
-            flush=True,
-        )
-    return Figures(what="ledger", settings={"items": items, "rounds": rounds}, found={"us_per_item": found})
+    verdicts = [
+        Verdict(f"CPU an item, {at_once} at a time", us, "at most", LEDGER_TARGET_US, "µs")
+        for at_once, us in found.items()
+    ]
+    tell(verdicts)
+    return Figures(
+        what="ledger",
+        settings={"items": items, "rounds": rounds},
+        found={"us_per_item": found, "verdicts": [one.kept() for one in verdicts]},
+    )
 
 
 def measure_resume(rows: int, left: int) -> Figures:
@@ -96,16 +101,21 @@ def measure_resume(rows: int, left: int) -> Figures:
     if stats["answered"] != left or summary["ok"] != rows:
         raise Broken(f"asked {stats['answered']:,} times for {left:,} rows; {summary['ok']:,} of {rows:,} ok")
     first_s = stats["first_at"] - began_at
-    print(
-        f"  resume, {rows:,} rows with {left:,} to go: first request after {first_s:.2f} s "
-        f"(target {FIRST_REQUEST_TARGET_S:g}), peak {took.peak_bytes / 1e6:,.0f} MB "
-        f"(target {MEMORY_TARGET_BYTES / 1e6:,.0f})",
-        flush=True,
-    )
+    went_on = f"first request, {rows:,} rows with {left:,} to go"
+    verdicts = [
+        Verdict(went_on, first_s, "at most", FIRST_REQUEST_TARGET_S, "s"),
+        Verdict("memory", took.peak_bytes, "at most", MEMORY_TARGET_BYTES, "MB"),
+    ]
+    tell(verdicts)
     return Figures(
         what="resume",
         settings={"rows": rows, "left": left},
-        found={"first_request_s": first_s, "peak_bytes": took.peak_bytes, "wall_s": took.wall_s},
+        found={
+            "first_request_s": first_s,
+            "peak_bytes": took.peak_bytes,
+            "wall_s": took.wall_s,
+            "verdicts": [one.kept() for one in verdicts],
+        },
     )
 
 

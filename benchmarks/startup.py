@@ -7,6 +7,7 @@ from statistics import median
 
 from benchmarks.figures import Figures
 from benchmarks.measuring import measure
+from benchmarks.verdicts import Verdict, tell
 
 TARGET_S = 0.25
 
@@ -18,9 +19,7 @@ def measure_startup(rounds: int) -> Figures:
         python_s.append(measure([sys.executable, "-c", "pass"]).wall_s)
         help_s.append(measure([sys.executable, "-m", "jobs", "--help"]).wall_s)
     found = {"help_s": median(help_s), "python_s": median(python_s)}
-    print(
-        f"  --help {found['help_s']:.3f} s, median of {rounds} (target {TARGET_S} s); "
-        f"Python that does nothing {found['python_s']:.3f} s",
-        flush=True,
-    )
-    return Figures(what="startup", settings={"rounds": rounds}, found=found)
+    verdict = Verdict(f"--help, median of {rounds}", found["help_s"], "at most", TARGET_S, "s")
+    tell([verdict])
+    print(f"    Python that does nothing: {found['python_s']:.2f} s", flush=True)
+    return Figures(what="startup", settings={"rounds": rounds}, found={**found, "verdicts": [verdict.kept()]})

@@ -26,7 +26,7 @@ class Verdict:
     def line(self) -> str:
         sign = "≥" if self.sense == "at least" else "≤"
         word = "met" if self.is_met else "missed"
-        value, target = _shown(self.value, self.unit), _shown(self.target, self.unit)
+        value, target = shown(self.value, self.unit), shown(self.target, self.unit)
         return f"{self.name}: {value} (target {sign} {target}: {word})"
 
     def kept(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def tell(verdicts: Iterable[Verdict]) -> None:
         print(f"    {one.line()}", flush=True)
 
 
-def _shown(value: float | None, unit: str) -> str:
+def shown(value: float | None, unit: str) -> str:
     if value is None:
         return "never"
     match unit:
