@@ -11,7 +11,7 @@ help:
 	@echo "make demo    run the main job on the example manifest, no key needed"
 	@echo "make test    run the tests"
 	@echo "make check   lint, format and type checks"
-	@echo "make bench   measure, beside a bare aiohttp loop"
+	@echo "make bench   measure, beside what a user would pick instead: about an hour"
 	@echo "make crash   kill -9 at 100 random moments: nothing paid is lost"
 	@echo "make simulate  10,000 simulated nights with faults"
 	@echo "make lock    pin all dependencies anew"

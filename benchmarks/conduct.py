@@ -18,12 +18,14 @@ _CHOICES = {"retry_after": get_args(RetryAfter), "outage_kind": get_args(OutageK
 class Conduct:
     """Zero switches a behaviour off. Seconds of an outage count from the first request.
 
-    ``tail_seed`` draws latencies from the heavy tail (`latencies`) instead, times ``tail_scale``. ``slots``:
-    one more at once gets a 429. ``degrades_beyond``: with n at once, more than so many, the latency is
-    multiplied by (n / so many) ** 1.5. An outage answers 503, or closes every connection and takes none.
+    ``jitter`` 0.2 draws latencies evenly from 0.8 to 1.2 of the given one, always the same; ``tail_seed``
+    draws them from the heavy tail (`latencies`) instead, times ``tail_scale``. ``slots``: one more at once
+    gets a 429. ``degrades_beyond``: with n at once, more than so many, the latency is multiplied by
+    (n / so many) ** 1.5. An outage answers 503, or closes every connection and takes none.
     """
 
     latency_s: float = 0.0
+    jitter: float = 0.0
     tail_seed: int = 0
     tail_scale: float = 1.0
     rpm: float = 0.0
@@ -42,7 +44,13 @@ class Conduct:
     def is_plain(self) -> bool:
         """Every request is answered alike, so none needs a decision of its own."""
         return not (
-            self.tail_seed or self.rpm or self.tpm or self.slots or self.degrades_beyond or self.outage_to_s
+            self.jitter
+            or self.tail_seed
+            or self.rpm
+            or self.tpm
+            or self.slots
+            or self.degrades_beyond
+            or self.outage_to_s
         )
 
     def arguments(self) -> list[str]:

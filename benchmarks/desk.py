@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Callable
+from collections.abc import Iterator
 from email.utils import formatdate
+from itertools import repeat
 from typing import NamedTuple
 
 import orjson
@@ -17,7 +18,7 @@ import orjson
 from benchmarks import work
 from benchmarks.buckets import Bucket
 from benchmarks.conduct import Conduct
-from benchmarks.latencies import heavy_tail
+from benchmarks.latencies import heavy_tail, jittered
 from benchmarks.responses import response
 
 _DEGRADING = 1.5
@@ -64,9 +65,7 @@ class Desk:
                 else []
             ),
         ]
-        self._latency: Callable[[], float] | None = (
-            heavy_tail(conduct.tail_seed).__next__ if conduct.tail_seed else None
-        )
+        self._latency = self._latencies().__next__
         self.started_at = 0.0
         self.in_flight = 0
         self.accepted = array("d")
@@ -99,10 +98,19 @@ class Desk:
 
     def _latency_s(self) -> float:
         conduct = self._conduct
-        latency_s = self._latency() * conduct.tail_scale if self._latency else conduct.latency_s
+        latency_s = self._latency()
         if conduct.degrades_beyond and self.in_flight > conduct.degrades_beyond:
             latency_s *= (self.in_flight / conduct.degrades_beyond) ** _DEGRADING
         return latency_s
+
+    def _latencies(self) -> Iterator[float]:
+        """Of a server that is not overloaded."""
+        conduct = self._conduct
+        if conduct.tail_seed:
+            return (latency_s * conduct.tail_scale for latency_s in heavy_tail(conduct.tail_seed))
+        if conduct.jitter:
+            return jittered(conduct.latency_s, conduct.jitter)
+        return repeat(conduct.latency_s)
 
     def _throttled(self, wait_s: float, at_s: float) -> bytes:
         """A 429 that names the time as this server does; never one that is too early."""

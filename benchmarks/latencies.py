@@ -1,4 +1,4 @@
-"""Latencies from a heavy tail, and the best that any schedule could make of them."""
+"""Latencies that are drawn, and the best that any schedule could make of them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ def heavy_tail(seed: int) -> Iterator[float]:
     rarest = 1 - (SHORTEST_S / LONGEST_S) ** SHAPE
     while True:
         yield SHORTEST_S * (1 - dice.random() * rarest) ** (-1 / SHAPE)
+
+
+def jittered(latency_s: float, share: float) -> Iterator[float]:
+    """Endless seconds, evenly from so much less to so much more, always the same."""
+    dice = random.Random(0)
+    while True:
+        yield latency_s * (1 + share * (2 * dice.random() - 1))
 
 
 def best_schedule_s(latencies: Iterable[float], slots: int) -> float:

@@ -3,7 +3,9 @@
 Told its limit (`--rpm`, `--tpm`) or told nothing (`--concurrency auto`), against token buckets that name the
 time of a 429 in four ways. What counts is what the server accepted from ``skip_s`` after the first request to
 ``seconds`` after it, over what its limit allows in that time: the burst at the start counts for nothing, and
-there are items enough that the run is not at its end by then. 429s are counted over the whole run.
+there are items enough that the run is not at its end by then. What the bucket still holds at ``skip_s`` may
+be drawn as well, so that of 6,000 a minute with a burst of 100 up to 1.02 can come out for a minute's run.
+429s are counted over the whole run.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks import ours, work
+from benchmarks.ceilings import PYTHON, Pressing, measure_ceiling
 from benchmarks.conduct import Conduct, RetryAfter
 from benchmarks.figures import Figures
 from benchmarks.measuring import python_server, server_timeline
@@ -25,6 +28,7 @@ from benchmarks.verdicts import Verdict
 RPM = 6_000
 TPM = 3_000_000
 LATENCY_S = 0.2
+NEVER_REACHED = Conduct(rpm=1e9, rpm_burst=1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class Span:
     fixed_s: float = 20.0
     auto_s: float = 40.0
     side_by_side: int = 1
+    ceiling_requests: int = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +79,11 @@ def _scenarios() -> Iterator[Scenario]:
 SCENARIOS = {one.name: one for one in _scenarios()}
 NAMES = (*SCENARIOS, *PROFILES)
 IN_A_SLICE = ("rpm-told", "rpm-auto-none")
-SLICE = Span(seconds=6.0, skip_s=2.0, fixed_s=3.0, auto_s=5.0, side_by_side=2)
+SLICE = Span(seconds=6.0, skip_s=2.0, fixed_s=3.0, auto_s=5.0, side_by_side=2, ceiling_requests=5_000)
 
 
 def measure_limits(folder: Path, names: Sequence[str], span: Span) -> Figures:
-    """Every scenario; printed as they come.
+    """The server's ceiling when it decides on each request, then every scenario; printed as they come.
 
     Raises:
         Broken: in one of them an item was lost. The others are measured before that is said.
@@ -91,8 +96,14 @@ def measure_limits(folder: Path, names: Sequence[str], span: Span) -> Figures:
             return measure_profile(PROFILES[name], own, span.fixed_s, span.auto_s)
         return _measure(SCENARIOS[name], own, span)
 
+    with python_server(NEVER_REACHED) as base_url:
+        ceiling = measure_ceiling(PYTHON, base_url, Pressing(span.ceiling_requests))
     found = measure_scenarios(names, measure, side_by_side=span.side_by_side)
-    return Figures(what="limits", settings={"latency_s": LATENCY_S, **asdict(span)}, found=found)
+    return Figures(
+        what="limits",
+        settings={"latency_s": LATENCY_S, **asdict(span)},
+        found={"ceilings": [ceiling.kept()], "cases": found},
+    )
 
 
 def _measure(scenario: Scenario, folder: Path, span: Span) -> Ended:

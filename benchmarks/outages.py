@@ -63,7 +63,7 @@ def measure_outages(folder: Path, names: Sequence[str], span: Span) -> Figures:
 
     print(f"down from {span.from_s:g} s to {span.to_s:g} s after the first request", flush=True)
     found = measure_scenarios(names, measure, side_by_side=len(KINDS))
-    return Figures(what="outage", settings=asdict(span) | {"items": span.items}, found=found)
+    return Figures(what="outage", settings=asdict(span) | {"items": span.items}, found={"cases": found})
 
 
 def _measure(kind: OutageKind, folder: Path, span: Span) -> Ended:

@@ -7,7 +7,7 @@ the slots empty; the rate over the whole run, which includes the search, is told
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks import ours, work
@@ -18,6 +18,8 @@ from benchmarks.timeline import steady_rate, whole_rate
 from benchmarks.verdicts import Verdict
 
 LATENCY_S = 0.5
+STEADY = Conduct(latency_s=LATENCY_S, jitter=0.2)
+"""Equal latencies would answer in waves, and a rate would depend on how many fall into its window."""
 TARGET = 0.95
 QUICKEST = 2_000.0
 """Answers a second that a run is laid out for; a slower machine only takes longer."""
@@ -60,19 +62,19 @@ PROFILES = {
     for one in (
         Profile(
             "profile-unlimited",
-            Conduct(latency_s=LATENCY_S, slots=1_000_000),
+            replace(STEADY, slots=1_000_000),
             (500, 1_000, 2_000),
             lambda at_once: min(at_once / LATENCY_S, QUICKEST),
         ),
         Profile(
             "profile-slots",
-            Conduct(latency_s=LATENCY_S, slots=50, retry_after="none"),
+            replace(STEADY, slots=50, retry_after="none"),
             (45, 50, 55),
             lambda at_once: min(at_once, 50) / LATENCY_S,
         ),
         Profile(
             "profile-degrading",
-            Conduct(latency_s=LATENCY_S, degrades_beyond=200),
+            replace(STEADY, degrades_beyond=200),
             (150, 200, 250),
             _degraded,
         ),

@@ -92,7 +92,7 @@ def _verdicts(newest: Newest) -> Iterator[tuple[str, dict[str, Any]]]:
     for part in ("latency", "limits", "outage", "scale"):
         figures = newest(part)
         if figures is not None:
-            for name, of in figures["found"].get("cases", figures["found"]).items():
+            for name, of in figures["found"]["cases"].items():
                 yield from _first_alone(_WORDS.get(name, name), of["verdicts"])
     for part, words in (("startup", "`mediabatch --help`"), ("ledger", "ledger"), ("resume", "`resume`")):
         if (figures := _judged(newest, part)) is not None:

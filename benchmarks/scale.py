@@ -66,7 +66,7 @@ def measure_scale(folder: Path, formats: Sequence[str], sizes: Sequence[int]) ->
     return Figures(
         what="scale",
         settings={"sizes": list(sizes), "concurrency": CONCURRENCY, "help_s": help_s},
-        found=found,
+        found={"cases": found},
     )
 
 

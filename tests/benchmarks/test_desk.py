@@ -99,6 +99,14 @@ def test_a_degrading_server_takes_longer_the_more_there_are():
     assert latencies[15] == pytest.approx(4.0)
 
 
+def test_jitter_spreads_latencies_around_the_given_one():
+    desk = Desk(Conduct(latency_s=1.0, jitter=0.2), GOOD)
+    latencies = [desk.receive(0.0).after_s for _ in range(1_000)]
+    assert min(latencies) >= 0.8
+    assert max(latencies) <= 1.2
+    assert sum(latencies) / 1_000 == pytest.approx(1.0, abs=0.01)
+
+
 def test_an_outage_answers_503_from_and_to_its_seconds():
     desk = Desk(Conduct(outage_from_s=2.0, outage_to_s=3.0), GOOD)
     answers = [desk.receive(at_s).response for at_s in (1.9, 2.0, 2.9, 3.0)]

@@ -88,13 +88,14 @@ def test_the_readmes_table_puts_figures_beside_targets(tmp_path):
         "ceilings": [{"server": "Python", "rate": 9_000.0, "depth": 1}],
     }
     figures.keep(figures.Figures("throughput", settings, throughput), tmp_path)
-    limits = {"rpm-told": {"verdicts": [Verdict("429s", 0.02, "at most", 0.01, "%").kept()]}}
+    told = {"verdicts": [Verdict("429s", 0.02, "at most", 0.01, "%").kept()]}
+    limits = {"cases": {"rpm-told": told}}
     figures.keep(figures.Figures("limits", {}, limits), tmp_path)
     table = readme.table(partial(figures.newest, folder=tmp_path)).splitlines()
     assert any(line.startswith(f"| {SDK} (100) |") and "**10.00**" in line for line in table)
     assert f"| no latency | items a second / {LOOP} | 0.500 | ≥ 0.400 | met |" in table
-    told = "6,000 requests a minute, told with `--rpm`"
-    assert f"| {told} | 429s | 2.00% | ≤ 1.00% | **missed** |" in table
+    words = "6,000 requests a minute, told with `--rpm`"
+    assert f"| {words} | 429s | 2.00% | ≤ 1.00% | **missed** |" in table
 
 
 def test_figures_from_before_there_were_verdicts_are_left_out(tmp_path):
