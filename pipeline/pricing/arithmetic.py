@@ -14,6 +14,7 @@ from pipeline.pricing.rates import Rates, Sheet
 from pipeline.records import Charge, CountModality, Kind, TokenCount, record
 
 _EXACT = Context(prec=200)  # for sums of money columns: far past what 38 digits can hold
+_TRILLIONTH = Decimal("1E-12")
 
 
 class NegativeCount(ValueError):
@@ -89,27 +90,14 @@ def price(counts: Sequence[TokenCount], rates: Rates | None, sent: Collection[st
         cost_high = None if most is None else tokens * most
         low = None if low is None or cost_low is None else low + cost_low
         high = None if high is None or cost_high is None else high + cost_high
-        charges.append(
-            Charge(
-                count,
-                unit.per_mtok,
-                amount,
-                None if cost_low is None else _money(cost_low),
-                None if cost_high is None else _money(cost_high),
-                currency,
-                source,
-            )
-        )
+        amount_low, amount_high = _bound(cost_low, cost, amount), _bound(cost_high, cost, amount)
+        charges.append(Charge(count, unit.per_mtok, amount, amount_low, amount_high, currency, source))
     if known is None:
         return Priced(tuple(charges), None, None, None)
     if is_spread:
         low, high = _spread_bounds(sheet, counts, sent)
-    return Priced(
-        tuple(charges),
-        _money(known),
-        None if low is None else _money(low),
-        None if high is None else _money(high),
-    )
+    amount = _money(known)
+    return Priced(tuple(charges), amount, _bound(low, known, amount), _bound(high, known, amount))
 
 
 def total(costs: Iterable[Decimal | None]) -> Decimal | None:
@@ -122,7 +110,14 @@ def total(costs: Iterable[Decimal | None]) -> Decimal | None:
 
 
 def _money(trillionths: int) -> Decimal:
-    return Decimal(f"{trillionths}E-12")  # from text, because that is exact in every context
+    return _EXACT.multiply(trillionths, _TRILLIONTH)
+
+
+def _bound(trillionths: int | None, known: int, amount: Decimal) -> Decimal | None:
+    """A bound as money; ``amount``, the money of ``known``, where it is the same."""
+    if trillionths == known:
+        return amount
+    return None if trillionths is None else _money(trillionths)
 
 
 def _bounds(sheet: Sheet, count: TokenCount, sent: Collection[str]) -> tuple[int | None, int | None]:

@@ -20,7 +20,7 @@ import polars as pl
 from pipeline.ledger import InFlight
 from pipeline.media.urls import storable
 from pipeline.pricing import total
-from pipeline.records import Attempt, BadRow, Item, Outcome, Request
+from pipeline.records import Attempt, BadRow, Outcome, Request, Seen
 from pipeline.store.schemas import ATTEMPTS, COST, COSTS, INSTANT, MEDIA, PRICE, RESULTS
 
 Row = Sequence[object]
@@ -215,6 +215,7 @@ class Writing:
         reply = last.reply
         usage = reply.usage if reply else None
         done_at = micros(last.done_at)
+        urls = [storable(media.url) for media in item.request.media]
         return (
             self.run_id,
             self.job,
@@ -240,12 +241,12 @@ class Writing:
             _text(tries.cost_high),
             tries.currency,
             tries.unpriced_tokens,
-            _media(item, outcome),
+            _media(item.request, urls, outcome.seen),
             None,
             tries.started_at,
             done_at,
             (last.done_at - last.sent_at).total_seconds(),
-            request_json(item.request),
+            _request_json(item.request, urls),
         )
 
 
@@ -282,7 +283,7 @@ class Part:
         }
 
 
-def request_json(request: Request) -> str:
+def _request_json(request: Request, urls: Sequence[str]) -> str:
     """The request as `show` and `reprocess` read it: no signatures, no inline content, no secrets."""
     return orjson.dumps(
         {
@@ -290,11 +291,17 @@ def request_json(request: Request) -> str:
             "prompt": request.prompt,
             "parameters": dict(request.parameters),
             "media": [
-                {"modality": media.modality, "url": storable(media.url), "key": media.key}
-                for media in request.media
+                {"modality": media.modality, "url": url, "key": media.key}
+                for media, url in zip(request.media, urls, strict=True)
             ],
         }
     ).decode()
+
+
+def _media(request: Request, urls: Sequence[str], seen: Sequence[Seen]) -> tuple[tuple[str, str, Seen], ...]:
+    return tuple(
+        [(media.modality, url, saw) for media, url, saw in zip(request.media, urls, seen, strict=True)]
+    )
 
 
 def micros(instant: datetime) -> int:
@@ -303,20 +310,14 @@ def micros(instant: datetime) -> int:
 
 
 def _text(amount: Decimal | None) -> str | None:
-    return None if amount is None else f"{amount:f}"
+    if amount is None:
+        return None
+    text = str(amount)
+    return f"{amount:f}" if "E" in text else text  # slower, and seldom needed
 
 
 def _decimal(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
-
-
-def _media(item: Item, outcome: Outcome) -> tuple[tuple[str, str, str], ...]:
-    return tuple(
-        [
-            (media.modality, storable(media.url), seen)
-            for media, seen in zip(item.request.media, outcome.seen, strict=True)
-        ]
-    )
 
 
 def frame_of(rows: Sequence[Row], schema: pl.Schema) -> pl.DataFrame:
