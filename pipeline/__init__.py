@@ -20,7 +20,8 @@ crashes and mornings after.
     wire.py        pyreqwest (Rust) as an httpx transport that reads every answer whole
     transport.py   posts through any httpx transport; foreign errors mapped once; holds the secrets
     retry.py       one tenacity policy, Retry-After aware
-    gate.py        slots and holds
+    gate/          what admits attempts: slots that adapt, requests and tokens a minute, holds, outages
+    endpoints.py   the endpoints of a run, in order of preference
     halting.py     when an endpoint has shown that it answers nobody
     ledger.py      the run's crash-safe record, written ahead: SQLite
     store/         Parquet datasets: schemas, rows, writer, reader; rows at rest, the lock

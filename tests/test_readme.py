@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -72,6 +73,23 @@ def test_the_query_shown_gives_the_costs_by_modality(rehearsal, folder):
         [sys.executable, "-c", query[1]], cwd=folder, capture_output=True, text=True, timeout=60, check=True
     )
     assert "image+video" in ran.stdout
+
+
+def test_the_config_file_shown_makes_a_plan(folder, monkeypatch):
+    shown = re.search(r"<!-- config: (.*?) -->\n```toml\n(.*?)```", README, re.DOTALL)
+    assert shown
+    (folder / shown[1]).write_text(shown[2])
+    monkeypatch.setitem(ENVIRONMENT, "EXAMPLE_API_KEY", "sk-example-1")
+    monkeypatch.setitem(ENVIRONMENT, "OTHER_API_KEY", "sk-other-2")
+    words = shlex.split("mediabatch run data/manifests/example.csv --config nightly.toml")
+    assert [*words[:2], "manifest.csv", *words[3:]] in commands()
+    planned = mediabatch([*words, "--limit", "0", "--out", "planned"], folder)  # no row is asked
+    assert planned.returncode == 0, planned.stderr
+    (run_json,) = (folder / "planned" / "runs").glob("*/run.json")
+    plan = json.loads(run_json.read_text())["plan"]
+    assert [one["rpm"] for one in plan["endpoints"]] == [6000, None]
+    assert plan["endpoints"][1]["slots"] == 32
+    assert plan["fallbacks"] == {"ContentBlocked": "gemini-2.5-flash", "EmptyReply": "gemini-2.5-flash"}
 
 
 def test_the_rehearsal_runs_as_written(folder):
