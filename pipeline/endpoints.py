@@ -107,11 +107,17 @@ class Endpoints:
             if len(self._endpoints) == 1:
                 return self._endpoints[0], await self._endpoints[0].gate.enter(item)
             chosen = self._choose(item)
+            stands_aside = not chosen.gate.has_room(item) and self._is_of_no_use_elsewhere(model)
+            if stands_aside:
+                self.asleep += 1
+                self._on_room()
             try:
                 with anyio.move_on_after(LOOKS_AROUND_S):
                     return chosen, await chosen.gate.enter(item)
             except GateClosed:
                 continue  # it halted meanwhile
+            finally:
+                self.asleep -= stands_aside
 
     def _choose(self, item: Item) -> Endpoint:
         serving = [one for one in self._endpoints if one.serves(item.request.model)]
@@ -119,6 +125,11 @@ class Endpoints:
             if one.gate.has_room(item):  # an outage's next probe is room too
                 return one
         return next((one for one in serving if not one.gate.is_out), serving[0])
+
+    def _is_of_no_use_elsewhere(self, model: str) -> bool:
+        """Whether an endpoint that is left does not serve the model: while an item waits for another one,
+        that one must not lie idle for want of workers."""
+        return any(one.gate.down is None and not one.serves(model) for one in self._endpoints)
 
     async def sleep(self, model: str, seconds: float) -> None:
         """Back off without a slot. Raises GateClosed as soon as nothing goes any more for the model."""

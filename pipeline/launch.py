@@ -131,6 +131,6 @@ async def _reach_all(
             if one.slots is None:
                 level = await world.off_loop(remembered_level, plan.out, one.name, plan.model)
             limits = Limits(one.slots, one.rpm, one.tpm, plan.max_outage_s, level)
-            gate = Gate(limits, host=one.name, clock=world.clock)
+            gate = Gate(limits, host=one.name, clock=world.clock, unix_clock=lambda: world.now().timestamp())
             reached.append(Endpoint(one.name, dialect, transport, gate, prices, frozenset(one.models)))
         yield Endpoints(reached, plan.retry, fallbacks=plan.fallbacks, clock=world.clock, now=world.now)

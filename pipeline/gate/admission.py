@@ -96,13 +96,21 @@ class _Waiter:
 class Gate:
     """Of one endpoint, known as ``host`` in sentences."""
 
-    def __init__(self, limits: Limits, *, host: str = "the endpoint", clock: Clock = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        host: str = "the endpoint",
+        clock: Clock = time.monotonic,
+        unix_clock: Clock = time.time,
+    ) -> None:
         self.limits = limits
         self.slots = Slots(limits.slots, first=limits.level)
         self.in_use = 0
         self.on_room: Callable[[], None] = _nobody_asks
         self._host = host
         self._clock = clock
+        self._unix_clock = unix_clock
         self._queue: deque[_Waiter] = deque()
         self._halted: dict[str, MediabatchError] = {}
         self._down: MediabatchError | None = None
@@ -310,7 +318,7 @@ class Gate:
         """Limits in the headers; those of attempts older than one already read are stale."""
         if entry.number < self._told_number:
             return
-        for told in told_limits(headers, time.time()):
+        for told in told_limits(headers, self._unix_clock):
             self._told_number = entry.number
             self._left_known = True
             later = self._admitted - entry.number

@@ -8,7 +8,7 @@ instant) of OpenRouter and generic proxies. What cannot be read is left out.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 Unit = Literal["requests", "tokens"]
@@ -26,14 +26,14 @@ class Told(NamedTuple):
 _NAMES: tuple[tuple[Unit, str], ...] = (("requests", "-requests"), ("tokens", "-tokens"), ("requests", ""))
 
 
-def told_limits(headers: Mapping[str, str], now_unix_s: float) -> list[Told]:
-    """The limits these headers tell; header names in lower case."""
+def told_limits(headers: Mapping[str, str], unix_clock: Callable[[], float]) -> list[Told]:
+    """The limits these headers tell; header names in lower case. ``unix_clock``: seconds since 1970."""
     found: list[Told] = []
     for unit, ending in _NAMES:
         remaining = _number(headers.get(f"x-ratelimit-remaining{ending}"))
         if remaining is None or (not ending and found):
             continue
-        reset_s = _reset_s(headers.get(f"x-ratelimit-reset{ending}"), now_unix_s)
+        reset_s = _reset_s(headers.get(f"x-ratelimit-reset{ending}"), unix_clock)
         if reset_s is not None:
             found.append(Told(unit, _number(headers.get(f"x-ratelimit-limit{ending}")), remaining, reset_s))
     return found
@@ -43,14 +43,14 @@ def _number(text: str | None) -> float | None:
     return float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else None
 
 
-def _reset_s(text: str | None, now_unix_s: float) -> float | None:
+def _reset_s(text: str | None, unix_clock: Callable[[], float]) -> float | None:
     if text is None:
         return None
     number = _number(text)
     if number is not None:
         if number >= _FIRST_INSTANT_MS:
-            return max(0.0, number / 1000 - now_unix_s)
-        return max(0.0, number - now_unix_s) if number >= _FIRST_INSTANT_S else number
+            return max(0.0, number / 1000 - unix_clock())
+        return max(0.0, number - unix_clock()) if number >= _FIRST_INSTANT_S else number
     parts = _DURATION.fullmatch(text.strip())
     if parts is None or not text.strip():
         return None
