@@ -188,13 +188,20 @@ class Recorder:
                 gathering.problem = problem = error
                 self._put_back(gathering)
             else:
-                for seq, entry in gathering.entries:
-                    self._tally.add(entry)
-                    self._batch.add(seq, entry)
+                self._count(gathering.entries)
                 if len(self._batch) >= self._part_items:
                     self._is_due.set()
             gathering.durable.set()
             return problem
+
+    def _count(self, entries: list[tuple[int, Entry]]) -> None:
+        """Into the tally and the next part; added up once, for both."""
+        if entries:
+            group = Batch(entries[0][0])
+            for seq, entry in entries:
+                group.add(seq, entry)
+            self._tally.merge(group.tally)
+            self._batch.extend(group)
 
     def _put_back(self, failed: _Gathering) -> None:
         """What could not be written waits in front of what came meanwhile; attempts not recorded do not

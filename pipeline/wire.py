@@ -46,9 +46,14 @@ class WholeResponse(httpx.Response):
     """A response whose body has come: ``content`` needs no reading, and ``pairs`` are its headers as read."""
 
     def __init__(self, status: int, pairs: Pairs, body: bytes) -> None:
-        super().__init__(status, headers=pairs, stream=httpx.ByteStream(body))
+        super().__init__(status, stream=httpx.ByteStream(body))
+        del self.headers  # none; those that came are below
         self.pairs = pairs
         self._body = body
+
+    @cached_property
+    def headers(self) -> httpx.Headers:  # type: ignore[override] # as in `Post`
+        return httpx.Headers(self.pairs)
 
     @property
     def content(self) -> bytes:
