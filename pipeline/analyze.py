@@ -66,7 +66,11 @@ class Case:
         self.attempts.append(attempt)
         self.endpoint = endpoint
         self.met_outage = isinstance(attempt.error, NOBODY_ANSWERED) and endpoint.gate.is_out
-        self.excused += self.met_outage
+        if self.met_outage and (
+            # The last few items of a run may be what makes the endpoint fall over: not for ever, then.
+            self.excused < self.endpoints.rules.max_attempts or not self.endpoints.is_work_over
+        ):
+            self.excused += 1
 
     def goes_on(self) -> None:
         """Another attempt will follow: put the last one on record."""
@@ -169,7 +173,7 @@ async def send_once(case: Case) -> Attempt:
     item, request = case.item, case.item.request
     now = case.endpoints.now
     number = case.recorder.tries_of(item.row).attempts + 1
-    endpoint, entry = await case.endpoints.enter(item)
+    endpoint, entry = await case.endpoints.enter(item, is_first=not case.attempts)
     reply: Reply | None = None
     error: AttemptError | None = None
     status: int | None = 200
@@ -185,9 +189,12 @@ async def send_once(case: Case) -> Attempt:
         except AttemptError as caught:
             error, reply = caught, caught.reply
             status, request_id, headers = caught.http_status, caught.request_id, caught.headers
-            if isinstance(error, Throttled) and (error.retry_after_s or 0.0) > case.endpoints.patience_s:
+            if (
+                isinstance(error, Throttled)
+                and (error.retry_after_s or 0.0) > case.endpoints.rules.max_total_s
+            ):
                 error = WaitTooLong(
-                    f"{error}; a run waits {case.endpoints.patience_s:,.0f} s at most",
+                    f"{error}; a run waits {case.endpoints.rules.max_total_s:,.0f} s at most",
                     http_status=status,
                     request_id=request_id,
                 )

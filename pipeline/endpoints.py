@@ -23,7 +23,7 @@ from pipeline.retry import Policies, RetryRules, retrying
 from pipeline.transport import Transport
 
 LOOKS_AROUND_S = 1.0
-"""How long an attempt waits at one endpoint before it looks whether another has room."""
+"""So often attempts that wait at one endpoint look whether another has room by now."""
 
 
 def utc_now() -> datetime:
@@ -47,6 +47,15 @@ class Endpoint:
         return (not self.models or model in self.models) and self.gate.serves(model)
 
 
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """An attempt that waits at one of several endpoints. Its ``patience`` cancelled, it looks around."""
+
+    item: Item
+    where: Endpoint | None = None
+    patience: anyio.CancelScope | None = None
+
+
 class Endpoints:
     """Those of one run. ``fallbacks``: error class → the model that is asked instead."""
 
@@ -61,12 +70,14 @@ class Endpoints:
     ) -> None:
         self._endpoints = tuple(endpoints)
         self.retry: Policies = retrying(rules, self.sleep)
-        self.patience_s = rules.max_total_s
+        self.rules = rules
+        self.is_work_over = False  # nothing is left but what is under way
         self.fallbacks = dict(fallbacks or {})
         self.clock = clock
         self.now = now
         self.asleep = 0
         self._on_room: Callable[[], None] = _nobody_asks
+        self._waiting: dict[_Waiter, None] = {}  # in the order in which they came
         self._is_closed = False
         self._closing = anyio.Event()
 
@@ -92,8 +103,8 @@ class Endpoints:
         """Seconds in which nobody answered, so far."""
         return sum(one.gate.out_s() for one in self._endpoints)
 
-    async def enter(self, item: Item) -> tuple[Endpoint, Entry]:
-        """Wait until an attempt may go, and say where to.
+    async def enter(self, item: Item, *, is_first: bool = True) -> tuple[Endpoint, Entry]:
+        """Wait until an attempt may go, and say where to. ``is_first``: its item was not tried before.
 
         Raises:
             GateClosed: nothing goes any more for this model.
@@ -102,29 +113,66 @@ class Endpoints:
         model = item.request.model
         if not any(not one.models or model in one.models for one in self._endpoints):
             raise RowError(item.row, f"no endpoint serves the model {model!r}", column="model")
-        while True:
+        if len(self._endpoints) == 1:
             self.check(model)
-            if len(self._endpoints) == 1:
-                return self._endpoints[0], await self._endpoints[0].gate.enter(item)
-            chosen = self._choose(item)
-            stands_aside = not chosen.gate.has_room(item) and self._is_of_no_use_elsewhere(model)
-            if stands_aside:
-                self.asleep += 1
-                self._on_room()
-            try:
-                with anyio.move_on_after(LOOKS_AROUND_S):
-                    return chosen, await chosen.gate.enter(item)
-            except GateClosed:
-                continue  # it halted meanwhile
-            finally:
-                self.asleep -= stands_aside
+            return self._endpoints[0], await self._endpoints[0].gate.enter(item, is_first=is_first)
+        me = _Waiter(item)
+        self._waiting[me] = None
+        try:
+            while True:
+                self.check(model)
+                chosen, has_room = self._choose(me)
+                me.where = chosen
+                stands_aside = not has_room and self._is_of_no_use_elsewhere(model)
+                if stands_aside:
+                    self.asleep += 1
+                    self._on_room()
+                try:
+                    with anyio.CancelScope() as me.patience:
+                        self._call()
+                        if chosen is not None:
+                            return chosen, await chosen.gate.enter(item, is_first=is_first)
+                        await anyio.sleep_forever()
+                except GateClosed:
+                    continue  # it halted meanwhile
+                finally:
+                    self.asleep -= stands_aside
+        finally:
+            del self._waiting[me]
+            self._call()
 
-    def _choose(self, item: Item) -> Endpoint:
-        serving = [one for one in self._endpoints if one.serves(item.request.model)]
+    def _choose(self, me: _Waiter) -> tuple[Endpoint | None, bool]:
+        """Where to wait, and whether it has room: only for whoever has waited longest. None: there is room,
+        and somebody else is called to it first."""
+        serving = [one for one in self._endpoints if one.serves(me.item.request.model)]
+        is_second = False
         for one in serving:
-            if one.gate.has_room(item):  # an outage's next probe is room too
-                return one
-        return next((one for one in serving if not one.gate.is_out), serving[0])
+            if one.gate.has_room(me.item):  # an outage's next probe is room too
+                if self._first_for(one) is me:
+                    return one, True
+                is_second = True
+        if is_second:
+            return None, False
+        return next((one for one in serving if not one.gate.is_out), serving[0]), False
+
+    def _first_for(self, endpoint: Endpoint) -> _Waiter | None:
+        return next((one for one in self._waiting if endpoint.serves(one.item.request.model)), None)
+
+    def _call(self) -> None:
+        """Whoever has waited longest for an endpoint that has room looks around. Nobody else does: it would
+        lose its place in the line where it waits."""
+        for one in self._endpoints:
+            first = self._first_for(one)
+            if first is None or first.patience is None or first.where is one:
+                continue
+            if one.gate.has_room(first.item):
+                first.patience.cancel()
+
+    async def call_waiters(self) -> None:
+        """For as long as the run lasts: some room comes with time alone."""
+        while len(self._endpoints) > 1:
+            await anyio.sleep(LOOKS_AROUND_S)
+            self._call()
 
     def _is_of_no_use_elsewhere(self, model: str) -> bool:
         """Whether an endpoint that is left does not serve the model: while an item waits for another one,

@@ -163,6 +163,7 @@ class Run:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._recorder.commit_groups, self.halt)
                 tasks.start_soon(self._recorder.seal_parts, self.halt)
+                tasks.start_soon(self.endpoints.call_waiters)
                 await self._work_through()
                 tasks.cancel_scope.cancel()
         finally:
@@ -195,6 +196,7 @@ class Run:
             while self._workers - endpoints.asleep <= max(1, endpoints.slots):
                 row = await self._next()
                 if row is None:
+                    endpoints.is_work_over = True
                     return
                 await self._recorder.put(await self._end(row))
         finally:

@@ -41,8 +41,6 @@ Clock = Callable[[], float]
 
 NOBODY_ANSWERED = (Overloaded, ConnectionLost, AttemptTimedOut, BrokenReply, ConnectFailed)
 """Errors that a whole outage consists of."""
-TROUBLE = (*NOBODY_ANSWERED, CreditReserved)
-"""Errors that fewer attempts at once might avoid."""
 
 RAMP_S = 2.0
 """After a hold or an outage the slots open again over so many seconds, or as long as the hold was."""
@@ -83,12 +81,12 @@ class Entry:
     number: int  # of the gate's admissions
     sent_s: float
     tokens: float  # set aside
+    is_first: bool  # of its item's attempts
     is_probe: bool
 
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
-    item: Item
     tokens: float
     turn: anyio.Event = field(default_factory=anyio.Event)
 
@@ -128,7 +126,6 @@ class Gate:
         # before the rest go.
         self._held_until_s = clock()
         self._ramp_s = 0.0 if limits.slots is not None else START_S
-        self._answered_any = False
         self._round_trip_s: float | None = None
         self._admitted = 0
         self._told_number = 0  # of the newest attempt whose headers were read
@@ -168,8 +165,9 @@ class Gate:
 
     # An attempt's way
 
-    async def enter(self, item: Item) -> Entry:
-        """Wait until an attempt may go, and count it as under way until it `leave`s.
+    async def enter(self, item: Item, *, is_first: bool = True) -> Entry:
+        """Wait until an attempt may go, and count it as under way until it `leave`s. ``is_first``: its item
+        was not tried before.
 
         Raises:
             GateClosed: nothing goes any more for this model.
@@ -181,8 +179,8 @@ class Gate:
         if self._tokens is not None and tokens > self._tokens.limit:
             raise NeedsTooMuch(item.row, tokens, self._tokens.limit)
         if not self._queue and self._delay_s(tokens) <= 0.0:
-            return self._admit(item, tokens)
-        me = _Waiter(item, tokens)
+            return self._admit(item, tokens, is_first)
+        me = _Waiter(tokens)
         self._queue.append(me)
         try:
             while True:
@@ -192,7 +190,7 @@ class Gate:
                 else:
                     delay_s = self._delay_s(tokens)
                     if delay_s <= 0.0:
-                        return self._admit(item, tokens)
+                        return self._admit(item, tokens, is_first)
                     with anyio.move_on_after(delay_s):
                         await me.turn.wait()
                 me.turn = anyio.Event()
@@ -290,7 +288,7 @@ class Gate:
             return limit
         return max(1.0, share * limit)
 
-    def _admit(self, item: Item, tokens: float) -> Entry:
+    def _admit(self, item: Item, tokens: float, is_first: bool) -> Entry:
         now_s = self._clock()
         self.in_use += 1
         self._admitted += 1
@@ -302,7 +300,7 @@ class Gate:
         if self._left_known:
             self._left["requests"].take(1.0, now_s)
             self._left["tokens"].take(tokens, now_s)
-        return Entry(item, self._admitted, now_s, tokens, self._breaker.admitted())
+        return Entry(item, self._admitted, now_s, tokens, is_first, self._breaker.admitted())
 
     def _settle(self, entry: Entry, error: AttemptError | None, tokens: int | None) -> None:
         """Tokens set aside become what was used; of an attempt of unknown fate they stay set aside."""
@@ -329,21 +327,22 @@ class Gate:
 
     def _answered(self, entry: Entry, error: AttemptError | None, now_s: float) -> None:
         """Somebody is there, whatever the answer says."""
-        self._answered_any = True
         self._failing_since_s = None
         was_out = self._breaker.is_open
         self._breaker.answered(now_s, is_probe=entry.is_probe)
         if was_out and not self._breaker.is_open:
             self._held_until_s, self._ramp_s = max(now_s, self._held_until_s), RAMP_S
             self.slots.as_before(now_s, now_s)
+        if isinstance(error, CreditReserved):
+            verdict = self._refusals.refused(entry.sent_s, now_s)
+            if verdict is not None:  # what did not fit beside others under way may fit beside fewer
+                self.slots.refused(now_s, "overrun", in_use=self.in_use)
+            return
         if isinstance(error, Throttled):
             self._refused(entry, error, now_s)
             return
         self._pace.accepted(now_s)
         self._refusals.accepted()
-        if isinstance(error, TROUBLE):
-            self.slots.troubled(entry.sent_s, now_s)
-            return
         if error is not None:
             return  # a refusal says nothing of how long an answer takes
         trip_s = now_s - entry.sent_s
@@ -370,12 +369,12 @@ class Gate:
             self._pace.refused(min(trip_s, FIRST_ROUND_TRIP_S), trip_s, now_s)
 
     def _unanswered(self, entry: Entry, error: AttemptError, now_s: float) -> None:
-        if isinstance(error, ConnectFailed) and not self._answered_any:
+        if isinstance(error, ConnectFailed) and not self._breaker.has_answered:
             return  # an address that never answered is judged by the rules of halting
         if self._failing_since_s is None:
             self._failing_since_s = now_s
         was_out = self._breaker.is_open
-        self._breaker.failed(entry.item.row, now_s, is_probe=entry.is_probe)
+        self._breaker.failed(now_s, is_probe=entry.is_probe, is_first=entry.is_first, slots=self.slots.limit)
         if not was_out and not self._breaker.is_open:
             self.slots.troubled(entry.sent_s, now_s)
         elif not was_out:

@@ -1,15 +1,17 @@
 """A circuit breaker: an endpoint that is down is asked by single probes, and items wait instead of failing.
 
-It opens when several different items in a row found nobody who answers, and closes when a probe is
-answered, whatever the answer says: somebody is there again.
+It opens when many items in a row found nobody who answers, each at its first try, and closes when a probe
+is answered, whatever the answer says: somebody is there again. Further tries prove nothing: a few odd items
+that make an endpoint fall over every time, and are all that is left, are no outage.
 """
 
 from __future__ import annotations
 
 from math import inf
 
-OPENS_AFTER = 3
-"""Different items in a row: one odd row that makes an endpoint fall over every time closes nothing."""
+FEWEST, MOST = 4, 20
+"""Items in a row before it opens: as many as there are slots, within these. Before anybody ever answered it
+takes the most: an endpoint that never worked is rather a mistake, and items say so by failing."""
 FIRST_PROBE_S, LAST_PROBE_S = 1.0, 15.0
 PROBES_PER_OUTAGE = 20.0
 """The wait between two probes is this part of the outage so far: soon noticed when short, quiet when long."""
@@ -20,7 +22,8 @@ class Breaker:
 
     def __init__(self) -> None:
         self.is_open = False
-        self._failing: set[int] = set()  # rows, since the last answer
+        self._in_a_row = 0
+        self._has_answered = False
         self._began_s = 0.0
         self._probe_s = 0.0  # when the next one may go
         self._is_probing = False
@@ -37,16 +40,16 @@ class Breaker:
         self._is_probing = self.is_open
         return self.is_open
 
-    def failed(self, row: int, now_s: float, *, is_probe: bool) -> None:
-        """Nobody answered an attempt of this row."""
+    def failed(self, now_s: float, *, is_probe: bool, is_first: bool, slots: int) -> None:
+        """Nobody answered an attempt, the first of its item or not."""
         if self.is_open:
             if is_probe:
                 self._is_probing = False
                 wait_s = (now_s - self._began_s) / PROBES_PER_OUTAGE
                 self._probe_s = now_s + min(max(wait_s, FIRST_PROBE_S), LAST_PROBE_S)
             return
-        self._failing.add(row)
-        if len(self._failing) >= OPENS_AFTER:
+        self._in_a_row += is_first
+        if self._in_a_row >= (min(max(FEWEST, slots), MOST) if self._has_answered else MOST):
             self.is_open = True
             self._began_s = now_s
             self._probe_s = now_s + FIRST_PROBE_S
@@ -54,13 +57,18 @@ class Breaker:
 
     def answered(self, now_s: float, *, is_probe: bool) -> None:
         """Somebody answered. What was under way when it opened proves nothing: only a probe closes it."""
+        self._has_answered = True
         if not self.is_open:
-            if self._failing:
-                self._failing.clear()
+            self._in_a_row = 0
         elif is_probe:
             self._earlier_s += now_s - self._began_s
             self.is_open = self._is_probing = False
-            self._failing.clear()
+            self._in_a_row = 0
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether anybody ever did."""
+        return self._has_answered
 
     def given_up(self) -> None:
         """The probe never went, or nobody waited for its answer."""
