@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +24,8 @@ from pipeline.plan import Plan, Secrets
 from pipeline.run import Run, Summary, only_one
 from pipeline.store.reader import run_facts
 from pipeline.tally import Tally
+
+MOST_OPEN_FILES = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ def evening_of(options: dict[str, Any]) -> Evening:
 def spend(plan: Plan, secrets: Secrets, evening: Evening) -> int:
     """Run the plan, show what it came to, and return the exit code."""
     watcher = Progress(is_wanted=evening.progress)
+    _allow_connections()
     backend = {"use_uvloop": _has_uvloop()}
     try:
         summary = anyio.run(_night, plan, secrets, watcher, evening, backend_options=backend)
@@ -80,6 +84,20 @@ def spend(plan: Plan, secrets: Secrets, evening: Evening) -> int:
     else:
         show_summary(summary, plan)
     return code
+
+
+def _allow_connections() -> None:
+    """As many open files as the system lets a process have: often 1,024 until it asks, and each request in
+    flight is one."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or soft < hard):
+        wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def nothing_to_do(finished: RunFinished, facts: dict[str, Any], evening: Evening) -> int:
