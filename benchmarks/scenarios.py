@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -30,17 +30,32 @@ def measure_scenarios(
     """
     found: dict[str, dict[str, Any]] = {}
     broken: list[str] = []
-    with ThreadPoolExecutor(side_by_side) as threads:
-        for name, ended in [(name, threads.submit(measure, name)) for name in names]:
-            try:
-                of = ended.result()
-            except Broken as error:
-                lines = [f"broken: {error}"]
-                broken.append(f"{name}: {error}")
-            else:
-                lines = [*of.told, *(one.line() for one in of.verdicts)]
-                found[name] = of.found | {"verdicts": [one.kept() for one in of.verdicts]}
-            print("\n    ".join([f"  {name}", *lines]), flush=True)
+
+    def caught(name: str) -> Ended | Broken:
+        try:
+            return measure(name)
+        except Broken as error:
+            return error
+
+    for name, of in zip(names, _each(names, caught, side_by_side), strict=True):
+        if isinstance(of, Broken):
+            lines = [f"broken: {of}"]
+            broken.append(f"{name}: {of}")
+        else:
+            lines = [*of.told, *(one.line() for one in of.verdicts)]
+            found[name] = of.found | {"verdicts": [one.kept() for one in of.verdicts]}
+        print("\n    ".join([f"  {name}", *lines]), flush=True)
     if broken:
         raise Broken("\n".join(broken))
     return found
+
+
+def _each(
+    names: Sequence[str], measure: Callable[[str], Ended | Broken], side_by_side: int
+) -> Iterator[Ended | Broken]:
+    """In order. One by one it takes no thread: an interrupt then ends the child that is measured."""
+    if side_by_side == 1:
+        yield from map(measure, names)
+        return
+    with ThreadPoolExecutor(side_by_side) as threads:
+        yield from threads.map(measure, names)
