@@ -19,11 +19,12 @@ from benchmarks.conduct import Conduct, OutageKind
 from benchmarks.figures import Figures
 from benchmarks.measuring import python_server, server_timeline
 from benchmarks.scenarios import Ended, measure_scenarios
-from benchmarks.timeline import Timeline, back_to_speed_s, rate_between
+from benchmarks.timeline import Timeline, back_to_speed_s, rate_between, rate_from
 from benchmarks.verdicts import Verdict
 
 MOST_REQUESTS = 0.05
 BACK_WITHIN_S = 5.0
+FULL_SPEED = 0.95
 RAMP_S = 3.0
 """Before the normal rate is read."""
 KINDS: dict[str, OutageKind] = {"outage-503": "503", "outage-refuse": "refuse"}
@@ -80,6 +81,7 @@ def _measure(kind: OutageKind, folder: Path, span: Span) -> Ended:
     normal = rate_between(times.answered, RAMP_S, span.from_s)
     share = sent / (span.to_s - span.from_s) / normal
     back_s = back_to_speed_s(times.answered, span.to_s, normal)
+    later = rate_from(times.answered, span.to_s + BACK_WITHIN_S) / normal
     return Ended(
         told=[
             f"{span.items:,} items in {asked.asking_s:.1f} s, all ok; {normal:.1f} answers/s before, "
@@ -88,6 +90,7 @@ def _measure(kind: OutageKind, folder: Path, span: Span) -> Ended:
         verdicts=[
             Verdict("requests during it, of the normal rate", share, "at most", MOST_REQUESTS, "%"),
             Verdict("full speed again after", back_s, "at most", BACK_WITHIN_S, "s"),
+            Verdict(f"rate from {BACK_WITHIN_S:g} s after it on / before it", later, "at least", FULL_SPEED),
         ],
         found={"asking_s": asked.asking_s, "normal_rate": normal, "requests_during": sent},
     )

@@ -52,8 +52,13 @@ def whole_rate(times: Sequence[float]) -> float:
 
 def steady_rate(times: Sequence[float]) -> float:
     """Per second in the last half of the run, without its tail."""
+    return rate_from(times, times[int(len(times) * _TAIL)] / 2)
+
+
+def rate_from(times: Sequence[float], from_s: float) -> float:
+    """Per second from then on, without the tail; 0 where the run was over by then."""
     end_s = times[int(len(times) * _TAIL)]
-    return rate_between(times, end_s / 2, end_s)
+    return rate_between(times, from_s, end_s) if end_s > from_s else 0.0
 
 
 def back_to_speed_s(
