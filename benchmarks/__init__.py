@@ -23,6 +23,7 @@ What is measured:
     profiles.py    `--concurrency auto` beside the best fixed number
     outages.py     a run whose endpoint is down for a while
     scale.py       a great manifest beside a small one: memory, first request, pace
+    first_request.py  how soon the first request of a great manifest goes
     startup.py     how long `--help` takes
     ledgers.py     what the ledger costs, and how soon a killed run goes on
 

@@ -41,6 +41,14 @@ class Store:
     attempts: pl.LazyFrame
 
 
+def command(manifest: Path, base_url: str, out: Path) -> list[str]:
+    """What a user types; options follow."""
+    typed = [sys.executable, "-m", "jobs", "run", str(manifest), "--base-url", base_url]
+    typed += ["--no-progress", "--json", "--out", str(out)]
+    typed += ["--model", work.MODEL, "--prompt", work.PROMPT, "--max-tokens", str(work.MAX_TOKENS)]
+    return [*typed, "--ca-file", str(work.AUTHORITY)] if base_url.startswith("https:") else typed
+
+
 def ask(order: Order) -> Asked:
     """Run it into a fresh store, check every item, and throw the store away.
 
@@ -60,13 +68,9 @@ def asked(order: Order) -> Iterator[tuple[Asked, Store]]:
     Raises:
         Broken: it failed, an item did not end ok, or the costs are not exact.
     """
-    command = [sys.executable, "-m", "jobs", "run", str(order.manifest), "--base-url", order.base_url]
-    command += ["--no-progress", "--json", "--out", str(order.out), *order.options]
-    command += ["--model", work.MODEL, "--prompt", work.PROMPT, "--max-tokens", str(work.MAX_TOKENS)]
-    if order.base_url.startswith("https:"):
-        command += ["--ca-file", str(work.AUTHORITY)]
+    typed = [*command(order.manifest, order.base_url, order.out), *order.options]
     try:
-        took = measure(command, extra_env={"MEDIABATCH_API_KEY": work.API_KEY}, codes=_TOLD)
+        took = measure(typed, extra_env={"MEDIABATCH_API_KEY": work.API_KEY}, codes=_TOLD)
         summary = orjson.loads(took.stdout)
         store = _store(summary)
         asking_s = check(summary, store, order)

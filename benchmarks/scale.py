@@ -1,31 +1,28 @@
 """A great manifest beside a small one: memory, the first request, and whether the pace holds.
 
-The first request's time is from the start of the process until the server saw it, less what `--help` takes:
-what remains is reading the manifest's beginning, opening store and ledger, and connecting. The pace is that
-of `finished_at` in the results: of the first tenth of the items that ended, and of the last.
+The first request is measured in runs of its own (`first_request`). The pace is that of `finished_at` in the
+results: of the first tenth of the items that ended, and of the last.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import polars as pl
 
 from benchmarks import ours, work
 from benchmarks.figures import Figures
-from benchmarks.measuring import measure, python_server, server_stats
+from benchmarks.first_request import first_request_s
+from benchmarks.measuring import python_server
 from benchmarks.timeline import rate_of_tenth
 from benchmarks.verdicts import Verdict, tell
 
 FORMATS = ("parquet", "csv")
 CONCURRENCY = 256
-ROUNDS_OF_HELP = 5
+FIRST_REQUEST_ROUNDS = 5
 MOST_GROWTH = 1.25
 MOST_BYTES = 350_000_000
 FIRST_REQUEST_S = 1.0
@@ -39,7 +36,6 @@ class Seen:
 
     rows: int
     peak_bytes: int
-    first_request_s: float
     rate: float
     first_tenth_rate: float
     last_tenth_rate: float
@@ -51,21 +47,23 @@ def measure_scale(folder: Path, formats: Sequence[str], sizes: Sequence[int]) ->
     Raises:
         Broken: an item was lost.
     """
-    help_s = median(measure([sys.executable, "-m", "jobs", "--help"]).wall_s for _ in range(ROUNDS_OF_HELP))
     found: dict[str, Any] = {}
     for ending in formats:
-        runs = [_run(folder, ending, rows, help_s) for rows in sizes]
-        verdicts = judged(runs)
+        runs = [_run(folder, ending, rows) for rows in sizes]
+        first_s = first_request_s(folder / f"{sizes[-1]}.{ending}", folder, FIRST_REQUEST_ROUNDS)
+        verdicts = [
+            *judged(runs),
+            Verdict("first request, less --help", first_s, "at most", FIRST_REQUEST_S, "s"),
+        ]
         tell(verdicts)
         found[ending] = {
             "peak_bytes": {str(one.rows): one.peak_bytes for one in runs},
-            "first_request_s": {str(one.rows): one.first_request_s for one in runs},
             "rates": {str(one.rows): [one.rate, one.first_tenth_rate, one.last_tenth_rate] for one in runs},
             "verdicts": [one.kept() for one in verdicts],
         }
     return Figures(
         what="scale",
-        settings={"sizes": list(sizes), "concurrency": CONCURRENCY, "help_s": help_s},
+        settings={"sizes": list(sizes), "concurrency": CONCURRENCY},
         found={"cases": found},
     )
 
@@ -78,32 +76,28 @@ def judged(runs: Sequence[Seen]) -> list[Verdict]:
     return [
         Verdict(growth, great.peak_bytes / small.peak_bytes, "at most", MOST_GROWTH),
         Verdict(f"memory of {great.rows:,} rows", great.peak_bytes, "at most", MOST_BYTES, "MB"),
-        Verdict("first request, less --help", great.first_request_s, "at most", FIRST_REQUEST_S, "s"),
         Verdict("rate of the last tenth / of the first", pace, "at least", LEAST_PACE),
     ]
 
 
-def _run(folder: Path, ending: str, rows: int, help_s: float) -> Seen:
+def _run(folder: Path, ending: str, rows: int) -> Seen:
     manifest = work.write_manifest(folder / f"{rows}.{ending}", rows)
     options = ("--concurrency", str(CONCURRENCY))
     with python_server() as base_url:
-        began_at = time.time()
         order = ours.Order(manifest, rows, base_url, folder / "out", options)
         with ours.asked(order) as (asked, store):
             finished = store.results.select(pl.col("finished_at").sort().dt.epoch("us")).collect()
             times = (finished["finished_at"] / 1e6).to_list()
-        first_s = server_stats(base_url)["first_at"] - began_at - help_s
     seen = Seen(
         rows,
         asked.peak_bytes,
-        first_s,
         asked.asking_rate,
         rate_of_tenth(times, 1),
         rate_of_tenth(times, 10),
     )
     print(
-        f"  {ending:<8} {rows:9,} rows: peak {seen.peak_bytes / 1e6:5,.0f} MB; first request after "
-        f"{first_s:.2f} s; {seen.rate:,.0f} items/s, {seen.first_tenth_rate:,.0f} in the first tenth, "
+        f"  {ending:<8} {rows:9,} rows: peak {seen.peak_bytes / 1e6:5,.0f} MB; "
+        f"{seen.rate:,.0f} items/s, {seen.first_tenth_rate:,.0f} in the first tenth, "
         f"{seen.last_tenth_rate:,.0f} in the last",
         flush=True,
     )

@@ -53,12 +53,11 @@ def test_a_contender_that_did_not_ask_for_every_item_breaks_the_bench(tmp_path):
 
 
 def test_a_great_manifest_is_judged_beside_the_small_one():
-    small = Seen(10_000, 200_000_000, 0.5, 2_000.0, 2_000.0, 2_000.0)
-    great = Seen(1_000_000, 240_000_000, 0.6, 2_000.0, 2_000.0, 1_800.0)
+    small = Seen(10_000, 200_000_000, 2_000.0, 2_000.0, 2_000.0)
+    great = Seen(1_000_000, 240_000_000, 2_000.0, 2_000.0, 1_800.0)
     assert [(one.value, one.is_met) for one in judged_scale([small, great])] == [
         (1.2, True),
         (240_000_000, True),
-        (0.6, True),
         (0.9, False),
     ]
 
