@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -73,6 +74,10 @@ def spend(plan: Plan, secrets: Secrets, evening: Evening) -> int:
     """Run the plan, show what it came to, and return the exit code."""
     watcher = Progress(is_wanted=evening.progress)
     _allow_connections()
+    # Items make no cycles to speak of: looking for them as often as Python does by default took 4 to 11% of
+    # the CPU, and found nothing (the peak of memory is the same).
+    gc.freeze()
+    gc.set_threshold(50_000)
     backend = {"use_uvloop": _has_uvloop()}
     try:
         summary = anyio.run(_night, plan, secrets, watcher, evening, backend_options=backend)
