@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,8 +69,8 @@ def _outage(wanted: Wanted) -> kept.Figures:
 
 def _scale(wanted: Wanted) -> kept.Figures:
     if wanted.is_slice:
-        return measure_scale(wanted.folder, FORMATS[:1], (1_000, 4_000))
-    return measure_scale(wanted.folder, FORMATS, (10_000, 1_000_000))
+        return measure_scale(wanted.folder, FORMATS[:1], (1_000, 4_000), rounds=1)
+    return measure_scale(wanted.folder, FORMATS, (10_000, 1_000_000), rounds=wanted.rounds)
 
 
 def _startup(wanted: Wanted) -> kept.Figures:
@@ -130,7 +131,9 @@ def bench(
             wanted = Wanted(folder, rounds, items, is_slice, scenarios)
             for part in only or PARTS:
                 print(f"\n{part}", flush=True)
+                began = time.monotonic()
                 found = PARTS[part](wanted)
+                print(f"{part} took {time.monotonic() - began:,.0f} s", flush=True)
                 if keep and not is_slice and not scenarios:  # some of a part's scenarios are not the part
                     print(f"kept in {kept.keep(found)}", flush=True)
     except Broken as error:

@@ -59,7 +59,7 @@ CASES: Mapping[str, Case] = {
 TAIL = "heavy-tail"
 NAMES = (*CASES, TAIL)
 IN_A_SLICE = ("tls-1000", TAIL)
-SLICE = Size(2_000, 1, tail_items=500, tail_at_once=200, tail_scale=0.1, ceiling_requests=4_000)
+SLICE = Size(2_000, 1, tail_items=500, tail_at_once=200, tail_scale=0.05, ceiling_requests=4_000)
 
 
 def measure_latency(folder: Path, names: Sequence[str], size: Size) -> Figures:

@@ -22,7 +22,6 @@ from benchmarks.verdicts import Verdict, tell
 
 FORMATS = ("parquet", "csv")
 CONCURRENCY = 256
-FIRST_REQUEST_ROUNDS = 5
 MOST_GROWTH = 1.25
 MOST_BYTES = 350_000_000
 FIRST_REQUEST_S = 1.0
@@ -41,8 +40,8 @@ class Seen:
     last_tenth_rate: float
 
 
-def measure_scale(folder: Path, formats: Sequence[str], sizes: Sequence[int]) -> Figures:
-    """Each format at each size; printed as they come.
+def measure_scale(folder: Path, formats: Sequence[str], sizes: Sequence[int], rounds: int) -> Figures:
+    """Each format at each size; printed as they come. ``rounds``: of the first request.
 
     Raises:
         Broken: an item was lost.
@@ -50,7 +49,7 @@ def measure_scale(folder: Path, formats: Sequence[str], sizes: Sequence[int]) ->
     found: dict[str, Any] = {}
     for ending in formats:
         runs = [_run(folder, ending, rows) for rows in sizes]
-        first_s = first_request_s(folder / f"{sizes[-1]}.{ending}", folder, FIRST_REQUEST_ROUNDS)
+        first_s = first_request_s(folder / f"{sizes[-1]}.{ending}", folder, rounds)
         verdicts = [
             *judged(runs),
             Verdict("first request, less --help", first_s, "at most", FIRST_REQUEST_S, "s"),
@@ -63,7 +62,7 @@ def measure_scale(folder: Path, formats: Sequence[str], sizes: Sequence[int]) ->
         }
     return Figures(
         what="scale",
-        settings={"sizes": list(sizes), "concurrency": CONCURRENCY},
+        settings={"sizes": list(sizes), "concurrency": CONCURRENCY, "rounds": rounds},
         found={"cases": found},
     )
 
