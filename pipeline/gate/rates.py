@@ -82,7 +82,7 @@ class Allowance:
     def delay_s(self, amount: float, now_s: float) -> float:
         if now_s >= self._resets_s or self._remaining >= PLENTY * self._limit:
             return 0.0
-        spread = max(self._remaining, LEAST_SHARE * self._limit, 1.0)
+        spread = self._remaining if self._remaining >= 1.0 else max(LEAST_SHARE * self._limit, 1.0)
         gap_s = amount * (self._resets_s - now_s) / spread
         return min(self._last_s + gap_s, self._resets_s) - now_s
 
