@@ -173,6 +173,13 @@ class Endpoints:
         while len(self._endpoints) > 1:
             await anyio.sleep(LOOKS_AROUND_S)
             self._call()
+            self._call_those_in_no_line()
+
+    def _call_those_in_no_line(self) -> None:
+        """They stood back for others, and no gate tells them what happens."""
+        for one in self._waiting:
+            if one.where is None and one.patience is not None:
+                one.patience.cancel()
 
     def _is_of_no_use_elsewhere(self, model: str) -> bool:
         """Whether an endpoint that is left does not serve the model: while an item waits for another one,
@@ -197,6 +204,7 @@ class Endpoints:
     def halt(self, endpoint: Endpoint, model: str, reason: MediabatchError) -> None:
         """Admit nothing more for this model there."""
         endpoint.gate.halt(model, reason)
+        self._call_those_in_no_line()
         self._closing.set()
         self._closing = anyio.Event()
 
@@ -205,6 +213,7 @@ class Endpoints:
         self._is_closed = True
         for one in self._endpoints:
             one.gate.close()
+        self._call_those_in_no_line()
         self._closing.set()
 
     def check(self, model: str) -> None:

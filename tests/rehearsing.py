@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -19,7 +20,7 @@ from trio.testing import MockClock
 from pipeline.dialects import DIALECTS, Dialect
 from pipeline.endpoints import Endpoint, Endpoints
 from pipeline.errors import MediabatchError
-from pipeline.gate import Gate, Limits
+from pipeline.gate import Entry, Gate, Limits
 from pipeline.keytable import KeyTable
 from pipeline.pricing import Rates, UnitPrice
 from pipeline.records import Attempt, BadRow, Duplicate, Ended, Item, Outcome, Request, Skipped
@@ -144,22 +145,59 @@ class FlatPrices:
         return Rates("USD", "flat", sheet)  # type: ignore[arg-type]
 
 
+def an_endpoint(
+    wire: ScriptedWire,
+    host: str = "endpoint.example",
+    *,
+    limits: Limits = Limits(4),  # noqa: B008 # frozen
+    dialect: Dialect = DIALECTS["newapi"],
+    prices: Any = None,
+    models: Iterable[str] = (),
+) -> Endpoint:
+    """One of several, known by its host."""
+    base_url = f"http://{host}/v1"
+    transport = Transport(WireSettings(f"{base_url}/chat/completions", {}), wire)
+    gate = Gate(limits, host=host, clock=anyio.current_time)
+    return Endpoint(base_url, dialect, transport, gate, prices or FlatPrices(), frozenset(models))
+
+
+def several(
+    *endpoints: Endpoint,
+    retry: RetryRules = RetryRules(),  # noqa: B008 # frozen
+    fallbacks: Mapping[str, str] | None = None,
+) -> Endpoints:
+    """The most preferred first."""
+    return Endpoints(endpoints, retry, fallbacks=fallbacks, now=virtual_now)
+
+
 def endpoint(
     wire: ScriptedWire,
     *,
-    slots: int = 4,
+    slots: int | None = 4,
     retry: RetryRules = RetryRules(),  # noqa: B008 # frozen
-    dialect: Dialect = DIALECTS["newapi"],
-    prices: Any = None,
     fallbacks: Mapping[str, str] | None = None,
+    **more: Any,
 ) -> Endpoints:
-    """One endpoint, alone."""
-    gate = Gate(Limits(slots), host="endpoint.example", clock=anyio.current_time)
-    settings = WireSettings("http://endpoint.example/v1/chat/completions", {})
-    one = Endpoint(
-        "http://endpoint.example/v1", dialect, Transport(settings, wire), gate, prices or FlatPrices()
-    )
-    return Endpoints([one], retry, fallbacks=fallbacks, now=virtual_now)
+    """One endpoint, alone; ``more`` as for `an_endpoint`."""
+    return several(an_endpoint(wire, **{"limits": Limits(slots), **more}), retry=retry, fallbacks=fallbacks)
+
+
+def gate_of(endpoints: Endpoints) -> Gate:
+    """Of the only one."""
+    (one,) = endpoints
+    return one.gate
+
+
+@asynccontextmanager
+async def admitted(gate: Gate, one: Item) -> AsyncIterator[Entry]:
+    """An attempt that is answered, unless its caller goes away."""
+    entry = await gate.enter(one)
+    try:
+        yield entry
+    except BaseException:
+        gate.abandon(entry)
+        raise
+    gate.leave(entry, None)
 
 
 def item(name: str, row: int = 1, model: str = "a-model") -> Item:

@@ -9,8 +9,9 @@ import anyio
 import httpx
 import pytest
 
-from pipeline.analyze import Endpoint, analyze
+from pipeline.analyze import analyze
 from pipeline.dialects.newapi import NewApi
+from pipeline.endpoints import Endpoints
 from pipeline.errors import StoreUnwritable
 from pipeline.keys import request_key
 from pipeline.records import Item, Media, NotAttempted, Outcome, Request
@@ -22,6 +23,7 @@ from tests.rehearsing import (
     ScriptedWire,
     answer,
     endpoint,
+    gate_of,
     in_turn,
     item,
     items,
@@ -30,7 +32,7 @@ from tests.rehearsing import (
 )
 
 
-async def analyzed(one: Item, here: Endpoint, recorder: Gathered | None = None) -> Outcome | NotAttempted:
+async def analyzed(one: Item, here: Endpoints, recorder: Gathered | None = None) -> Outcome | NotAttempted:
     """As a run has it done: with its key, and put on record."""
     recorder = recorder or Gathered()
     ended = await analyze(one, await key_of(one.request), here, recorder)
@@ -38,7 +40,7 @@ async def analyzed(one: Item, here: Endpoint, recorder: Gathered | None = None) 
     return ended
 
 
-async def ended_of(one: Item, here: Endpoint, recorder: Gathered | None = None) -> Outcome:
+async def ended_of(one: Item, here: Endpoints, recorder: Gathered | None = None) -> Outcome:
     ended = await analyzed(one, here, recorder)
     assert isinstance(ended, Outcome)
     return ended
@@ -173,7 +175,7 @@ async def test_with_no_success_yet_a_rejected_key_halts_the_model_and_fails_no_i
     assert first.last.error.error_class == "KeyRejected"
     assert second == NotAttempted("second", 1)
     assert len(wire.asked) == 1
-    assert here.gate.halted["a-model"].error_class == "KeyRejected"
+    assert gate_of(here).halted["a-model"].error_class == "KeyRejected"
 
 
 @on_virtual_time
@@ -191,7 +193,8 @@ async def test_another_model_goes_on():
 async def test_after_a_success_four_items_fail_and_the_fifth_halts():
     wire = ScriptedWire(in_turn(lambda: refusal(401)))
     here = endpoint(wire)
-    here.rules.ok("a-model")
+    (only,) = here
+    only.rules.ok("a-model")
     ended = [await analyzed(one, here) for one in items(7)]
     assert [type(one).__name__ for one in ended] == ["Outcome"] * 4 + ["NotAttempted"] * 3
     assert len(wire.asked) == 5
@@ -205,7 +208,7 @@ async def test_what_may_be_retried_is_retried_before_it_halts():
     ended = await analyzed(item("one"), here, recorder)
     assert isinstance(ended, NotAttempted)
     assert len(recorder.attempts_of(1)) == 4
-    assert "a-model" in here.gate.halted
+    assert "a-model" in gate_of(here).halted
 
 
 @on_virtual_time
@@ -220,7 +223,7 @@ async def test_an_item_asleep_when_the_run_stops_is_not_attempted_and_keeps_its_
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(one)
         await anyio.sleep(10)
-        here.gate.close()
+        here.close()
     assert anyio.current_time() == 10
     (not_attempted,) = ended
     assert isinstance(not_attempted, NotAttempted)
@@ -256,7 +259,7 @@ async def test_a_bug_surfaces_as_itself_and_keeps_no_slot():
     here = endpoint(ScriptedWire(in_turn(answer)), dialect=Broken())
     with pytest.raises(RuntimeError, match="a mapping is wrong"):
         await analyzed(item("one"), here)
-    assert here.gate.in_use == 0
+    assert gate_of(here).in_use == 0
 
 
 @on_virtual_time
@@ -299,7 +302,7 @@ async def test_what_cannot_be_put_on_record_does_not_go():
     with pytest.raises(StoreUnwritable):
         await analyzed(item("one"), here, Refusing())
     assert not wire.asked
-    assert here.gate.in_use == 0
+    assert gate_of(here).in_use == 0
 
 
 @on_virtual_time

@@ -17,7 +17,7 @@ FLOORS: list[set[str]] = [
     {"pipeline.keys", "pipeline.dialects", "pipeline.pricing", "pipeline.manifest", "pipeline.media.probing"},
     {"pipeline.transport", "pipeline.gate", "pipeline.halting", "pipeline.media.delivery", "pipeline.store"},
     {"pipeline.embedded", "pipeline.retry", "pipeline.tally", "pipeline.report"},
-    {"pipeline.sealing", "pipeline.plan"},
+    {"pipeline.sealing", "pipeline.plan", "pipeline.endpoints"},
     {"pipeline.settling", "pipeline.repeats", "pipeline.recorder", "pipeline.reprocessing"},
     {"pipeline.analyze", "pipeline.salvage"},
     {"pipeline.surroundings", "pipeline.run"},
@@ -25,7 +25,12 @@ FLOORS: list[set[str]] = [
     {"pipeline.launch"},
     {"jobs"},
 ]
-RULES = ("pipeline.records", "pipeline.errors", "pipeline.dialects", "pipeline.pricing", "pipeline.tokens")
+RULES = (
+    *("pipeline.records", "pipeline.errors", "pipeline.dialects", "pipeline.pricing", "pipeline.tokens"),
+    # What the gate decides by is told the time; only the gate itself waits.
+    *("pipeline.gate.slots", "pipeline.gate.rates", "pipeline.gate.needs", "pipeline.gate.told"),
+    *("pipeline.gate.breaker", "pipeline.halting"),
+)
 # What stands on the disk, and comes from there: synchronous, so that whoever calls it brings the thread.
 STORED = (
     *("pipeline.ledger", "pipeline.store", "pipeline.tally", "pipeline.keytable", "pipeline.repeats"),

@@ -10,7 +10,6 @@ from pipeline.errors import (
     BadInput,
     ChannelKeyRejected,
     ConnectFailed,
-    ContentBlocked,
     CreditReserved,
     EmptyReply,
     HaltingError,
@@ -23,7 +22,7 @@ from pipeline.errors import (
     TransientError,
     UpstreamFailed,
 )
-from pipeline.halting import AllAlike, HaltRules
+from pipeline.halting import AllAlike, FirstAnswers, HaltRules
 
 M = "a-model"
 
@@ -98,8 +97,8 @@ def test_a_model_is_judged_by_its_own_answers():
 
 
 def test_the_first_twenty_answers_all_alike_halt_the_run():
-    rules = HaltRules()
-    verdicts = [rules.halts_run(BadInput(f"number {n}")) for n in range(1, 21)]
+    first = FirstAnswers()
+    verdicts = [first.failed(BadInput(f"number {n}")) for n in range(1, 21)]
     assert verdicts[:19] == [None] * 19
     halt = verdicts[19]
     assert isinstance(halt, AllAlike)
@@ -108,39 +107,33 @@ def test_the_first_twenty_answers_all_alike_halt_the_run():
 
 
 def test_it_halts_once():
-    rules = HaltRules()
-    assert [rules.halts_run(BadInput("no")) is not None for _ in range(60)].count(True) == 1
+    first = FirstAnswers()
+    assert [first.failed(BadInput("no")) is not None for _ in range(60)].count(True) == 1
 
 
 def test_two_classes_among_the_first_twenty_settle_it():
-    rules = HaltRules()
-    rules.halts_run(BadInput("no"))
-    rules.halts_run(MediaUnreadable("no"))
-    assert not any(rules.halts_run(BadInput("no")) for _ in range(60))
+    first = FirstAnswers()
+    first.failed(BadInput("no"))
+    first.failed(MediaUnreadable("no"))
+    assert not any(first.failed(BadInput("no")) for _ in range(60))
 
 
 @pytest.mark.parametrize("before", [0, 1, 19])
 def test_a_success_among_the_first_twenty_settles_it(before):
-    rules = HaltRules()
-    assert not any(rules.halts_run(BadInput("no")) for _ in range(before))
-    rules.ok(M)
-    assert not any(rules.halts_run(BadInput("no")) for _ in range(60))
-
-
-def test_the_rule_looks_across_models():
-    rules = HaltRules()
-    rules.ok("other")
-    assert not any(rules.halts_run(ContentBlocked("no")) for _ in range(60))
+    first = FirstAnswers()
+    assert not any(first.failed(BadInput("no")) for _ in range(before))
+    first.ok()
+    assert not any(first.failed(BadInput("no")) for _ in range(60))
 
 
 @pytest.mark.parametrize("outage", [Overloaded, ConnectFailed])
 def test_an_outage_is_no_verdict_on_the_items(outage):
-    rules = HaltRules()
-    assert not any(rules.halts_run(outage("no")) for _ in range(60))
-    assert [rules.halts_run(BadInput("no")) for _ in range(20)][-1] is not None
+    first = FirstAnswers()
+    assert not any(first.failed(outage("no")) for _ in range(60))
+    assert [first.failed(BadInput("no")) for _ in range(20)][-1] is not None
 
 
 @pytest.mark.parametrize("kind", [EmptyReply, UpstreamFailed])
 def test_what_is_terminal_after_its_tries_counts_as_terminal(kind):
-    rules = HaltRules()
-    assert [rules.halts_run(kind("no")) for _ in range(20)][-1] is not None
+    first = FirstAnswers()
+    assert [first.failed(kind("no")) for _ in range(20)][-1] is not None

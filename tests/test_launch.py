@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.errors import ManifestError, StoreError
 from pipeline.launch import launch
-from pipeline.plan import Plan, Secrets, new_run_id
+from pipeline.plan import EndpointPlan, Plan, Secrets, new_run_id
 from pipeline.pricing import ListPrices
 from pipeline.run import Summary
 
@@ -33,12 +33,10 @@ def plan(tmp_path: Path) -> Plan:
         job="captions",
         manifest=str(manifest),
         out=tmp_path / "out",
-        base_url="http://127.0.0.1:9/v1",  # never reached: the limit is 0 rows
-        dialect="newapi",
+        endpoints=(EndpointPlan("http://127.0.0.1:9/v1", "newapi", slots=4),),  # never reached: 0 rows
         model="gemini-2.5-flash",
         prompt="What is it?",
         parameters={"max_tokens": 9},
-        slots=4,
         started_at=STARTED,
         timezone=ZoneInfo("Asia/Shanghai"),
         limit=0,
@@ -74,11 +72,22 @@ def test_run_json_says_what_was_asked_with_what_and_what_it_came_to(plan: Plan):
         "plan": {
             "manifest": plan.manifest,
             "endpoint": "http://127.0.0.1:9/v1",
-            "dialect": "newapi",
+            "endpoints": [
+                {
+                    "base_url": "http://127.0.0.1:9/v1",
+                    "dialect": "newapi",
+                    "models": [],
+                    "slots": 4,
+                    "rpm": None,
+                    "tpm": None,
+                    "key_variable": None,
+                }
+            ],
+            "fallbacks": {},
+            "max_outage_s": 3600.0,
             "model": "gemini-2.5-flash",
             "prompt": "What is it?",
             "parameters": {"max_tokens": 9},
-            "concurrency": 4,
             "max_attempts": 5,
             "timeout_s": 300.0,
             "limit": 0,
@@ -109,6 +118,7 @@ def test_run_json_says_what_was_asked_with_what_and_what_it_came_to(plan: Plan):
             "cost": {},
         },
         "halts": [],
+        "levels": {},
     }
 
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pipeline.plan import Anew, Plan, plan_of, timeouts_of
+from pipeline.plan import Anew, EndpointPlan, Plan, plan_of, timeouts_of
 from pipeline.retry import RetryRules
 from pipeline.transport import Timeouts
 
@@ -21,19 +21,21 @@ PLAIN = Plan(
     job="captions",
     manifest="/m.csv",
     out=Path("/out"),
-    base_url="https://endpoint.example/v1",
-    dialect="newapi",
+    endpoints=(EndpointPlan("https://endpoint.example/v1", "newapi"),),
     model="a-model",
     prompt="What is it?",
     parameters={"max_tokens": 9},
-    slots=4,
     started_at=STARTED,
     timezone=ZoneInfo("UTC"),
 )
 ODD = replace(
     PLAIN,
-    base_url=None,
-    dialect="openai",
+    endpoints=(
+        EndpointPlan(None, "openai", ("a-model", "b-model"), slots=4, rpm=600, tpm=90_000),
+        EndpointPlan("https://other.example/v1", "newapi", key_variable="OTHER_KEY"),
+    ),
+    fallbacks={"ContentBlocked": "b-model"},
+    max_outage_s=90.5,
     prompt="这是什么？",
     timezone=ZoneInfo("Asia/Shanghai"),
     retry=RetryRules(max_attempts=7),
@@ -66,7 +68,7 @@ def test_a_plan_comes_back_from_run_json_as_it_was(plan: Plan):
 
 def test_the_odd_plan_of_this_test_differs_in_all_that_may():
     same = {field.name for field in fields(Plan) if getattr(ODD, field.name) == getattr(PLAIN, field.name)}
-    assert same == {"run_id", "job", "manifest", "out", "model", "parameters", "slots", "started_at"}
+    assert same == {"run_id", "job", "manifest", "out", "model", "parameters", "started_at"}
 
 
 def test_the_plan_of_an_earlier_release_is_read_without_what_came_later():

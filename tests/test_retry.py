@@ -18,6 +18,7 @@ from tests.rehearsing import (
     answer,
     endpoint,
     gaps,
+    gate_of,
     in_turn,
     item,
     on_virtual_time,
@@ -140,7 +141,7 @@ async def test_a_named_wait_is_kept_exactly(status: int, headers: dict[str, str]
 async def test_unnamed_waits_are_exponential_with_full_jitter():
     """The nth wait is anywhere between 0 and min(60, 2^(n-1)) seconds."""
     bounds = [1, 2, 4, 8, 16, 32, 60, 60]
-    wire = ScriptedWire(in_turn(overloaded))
+    wire = ScriptedWire(in_turn(lambda: refusal(409)))
     here = endpoint(wire, slots=200, retry=RetryRules(max_attempts=9, max_total_s=1e9))
     async with anyio.create_task_group() as tasks:
         for number in range(200):
@@ -175,7 +176,7 @@ async def test_no_attempt_starts_past_the_total_time():
 async def test_the_total_time_begins_with_the_first_attempt_not_with_the_wait_for_it():
     wire = ScriptedWire(in_turn(overloaded, answer))
     here = endpoint(wire, retry=RetryRules(max_total_s=100))
-    here.gate.hold(5000)
+    gate_of(here).hold(5000)
     gathered = Gathered()
     await gathered.put(await analyze(item("one"), None, here, gathered))
     assert classes(gathered.attempts_of(1)) == ["Overloaded", None]

@@ -12,10 +12,9 @@ import anyio
 import polars as pl
 import pytest
 
-from pipeline.analyze import Endpoint
 from pipeline.dialects.newapi import NewApi
+from pipeline.endpoints import Endpoints
 from pipeline.errors import KeyRejected, ManifestError, RowError, StoreUnwritable
-from pipeline.gate import Gate
 from pipeline.keys import request_key
 from pipeline.keytable import KeyTable
 from pipeline.ledger import Group, Ledger
@@ -37,6 +36,7 @@ from tests.rehearsing import (
     ScriptedWire,
     answer,
     endpoint,
+    gate_of,
     in_turn,
     inline,
     item,
@@ -127,7 +127,7 @@ async def test_a_few_sleepers_cost_no_throughput():
 
     async def script(asked):
         if int(asked.prompt[1:]) <= 7 and asked.nth == 1:
-            return refusal(503, retry_after="1000")
+            return refusal(409, retry_after="1000")
         await anyio.sleep(1)
         if asked.nth == 1:
             done_at.append(anyio.current_time())
@@ -161,7 +161,7 @@ async def test_every_row_ends_once_whatever_the_weather(seed: int):
     here = endpoint(ScriptedWire(script), slots=7, retry=RetryRules(max_attempts=3))
     await Run(RowsAtHand(rows), here, gathered, no_repeats()).execute()
     assert sorted(row_of(ended) for ended in gathered.ended) == list(range(1, 301))
-    assert here.gate.in_use == here.gate.asleep == 0
+    assert gate_of(here).in_use == here.asleep == 0
 
 
 @on_virtual_time
@@ -306,7 +306,7 @@ def test_an_empty_batch_is_not_the_end():
 class Night:
     """A run over rows at hand, with a ledger and a store on disk; blocking calls run on the loop."""
 
-    def __init__(self, out: Path, rows: Sequence[Item | BadRow], here: Endpoint, feed: Any = None) -> None:
+    def __init__(self, out: Path, rows: Sequence[Item | BadRow], here: Endpoints, feed: Any = None) -> None:
         self.tally = Tally()
         self.writer = RunWriter(out, "r1", START)
         self.writer.open()
@@ -405,8 +405,8 @@ async def test_a_second_interrupt_waits_for_nothing_and_still_every_row_ends_onc
     assert standing.tally.possibly_billed == 5
 
 
-async def closing(gate: Gate) -> None:
-    while not gate.closed:  # noqa: ASYNC110 # the gate tells nobody but its waiters
+async def closing(here: Endpoints) -> None:
+    while here.serve("a-model"):  # noqa: ASYNC110 # nobody is told but those who wait
         await anyio.sleep(1)
 
 
@@ -418,7 +418,7 @@ async def test_a_store_that_stops_taking_writes_halts_the_run_with_a_sentence(tm
 
     async def script(asked):
         if asked.prompt != "i50":
-            await closing(here.gate)
+            await closing(here)
         return answer()
 
     wire = ScriptedWire(script)
@@ -450,8 +450,8 @@ async def test_a_store_that_recovers_before_the_end_gets_everything(tmp_path: Pa
 
     async def script(asked):
         if asked.prompt != "i50":
-            await closing(here.gate)
-        if here.gate.closed:
+            await closing(here)
+        if not here.serve("a-model"):
             in_the_way.unlink(missing_ok=True)
         return answer()
 

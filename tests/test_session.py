@@ -17,7 +17,7 @@ import pytest
 from pipeline.errors import RunFinished, StoreError, StoreUnwritable, UsageError
 from pipeline.launch import launch
 from pipeline.manifest import open_manifest
-from pipeline.plan import Plan, Secrets
+from pipeline.plan import EndpointPlan, Plan, Secrets
 from pipeline.pricing import BookIdentity, ListPrices
 from pipeline.retry import RetryRules
 from pipeline.run import Run, Summary, only_one
@@ -75,17 +75,18 @@ class Evening:
         (self.folder / "m.csv").write_text("\n".join(["id,prompt", *lines]) + "\n", "utf-8")
 
     def plan(self, run_id: str = "r1", **changes: Any) -> Plan:
+        one = {"base_url": "http://endpoint.example/v1", "dialect": "newapi", "slots": 2}
+        for name in one.keys() & changes.keys():
+            one[name] = changes.pop(name)
         plan = Plan(
             run_id=run_id,
             job="default",
             manifest=str(self.folder / "m.csv"),
             out=self.out,
-            base_url="http://endpoint.example/v1",
-            dialect="newapi",
+            endpoints=(EndpointPlan(**one),),
             model="a-model",
             prompt="What is it?",
             parameters={"max_tokens": 9},
-            slots=2,
             started_at=START,
             timezone=ZoneInfo("UTC"),
             retry=RetryRules(max_attempts=2),
@@ -394,9 +395,12 @@ async def test_a_finished_run_is_refused_as_finished(tmp_path: Path):
         ({"model": "b-model"}, "the model ('a-model' → 'b-model')"),
         ({"prompt": "Why?"}, "the prompt ('What is it?' → 'Why?')"),
         ({"parameters": {"max_tokens": 10}}, "the parameters ({'max_tokens': 9} → {'max_tokens': 10})"),
-        ({"base_url": "http://other.example/v1"}, "the endpoint"),
-        ({"base_url": None}, "the endpoint ('http://endpoint.example/v1' → None)"),
-        ({"dialect": "openai"}, "the dialect ('newapi' → 'openai')"),
+        (
+            {"base_url": "http://other.example/v1"},
+            "the endpoints ('http://endpoint.example/v1' → 'http://other",
+        ),
+        ({"base_url": None}, "the endpoints ('http://endpoint.example/v1' → 'embedded')"),
+        ({"dialect": "openai"}, "the endpoints ("),
         ({"job": "captions"}, "the job ('default' → 'captions')"),
         ({"model": "b-model", "prompt": "Why?"}, "the model ('a-model' → 'b-model'), the prompt ("),
     ],
@@ -446,7 +450,7 @@ async def test_how_fast_and_how_patiently_it_goes_on_may_change(tmp_path: Path):
     )
     assert summary.state == "done"
     told = run_facts(evening.out, "r1")["plan"]
-    assert (told["concurrency"], told["max_attempts"], told["max_failed"]) == (9, 7, 0.5)
+    assert (told["endpoints"][0]["slots"], told["max_attempts"], told["max_failed"]) == (9, 7, 0.5)
 
 
 # What other runs left behind

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from jobs.__main__ import cli
 from jobs.summary import exit_code
 from pipeline.launch import launch
-from pipeline.plan import DEFAULT_MODEL, Plan, Secrets, new_run_id
+from pipeline.plan import DEFAULT_MODEL, EndpointPlan, Plan, Secrets, new_run_id
 from pipeline.retry import RetryRules
 from pipeline.run import Summary
 from pipeline.store.schemas import SCHEMAS
@@ -101,7 +101,15 @@ class Night:
     store: Store
 
 
-def plan_for(manifest: Path, base_url: str | None, out: Path, **changes: Any) -> Plan:
+def plan_for(
+    manifest: Path,
+    base_url: str | None,
+    out: Path,
+    *,
+    slots: int = 1,
+    dialect: str = "newapi",
+    **changes: Any,
+) -> Plan:
     """A plan with quick retries and one slot, so that rows are asked in their order."""
     started_at = datetime.now(UTC)
     plan = Plan(
@@ -109,12 +117,10 @@ def plan_for(manifest: Path, base_url: str | None, out: Path, **changes: Any) ->
         job="default",
         manifest=str(manifest),
         out=out,
-        base_url=base_url,
-        dialect="newapi",
+        endpoints=(EndpointPlan(base_url, dialect, slots=slots),),
         model=DEFAULT_MODEL,
         prompt="what is this?",
         parameters={"max_tokens": 2000},
-        slots=1,
         started_at=started_at,
         timezone=ZoneInfo("UTC"),
         retry=QUICK_RETRIES,

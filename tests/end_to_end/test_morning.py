@@ -34,6 +34,7 @@ ROOT = Path(__file__).parent.parent.parent
 FALLBACK = "gemini-2.5-flash-lite"
 NIGHT = 200
 FAILING = {17: "Overloaded", 50: "Overloaded", 83: "BadInput", 101: "BadInput", 150: "ConnectionLost"}
+TOO_SOON = 1_000  # answered with 408: many of them are many failures, and no outage
 PAID_AND_FAILED = 199  # answered without text because it was blocked, which its usage bills
 
 
@@ -57,6 +58,8 @@ def at_night(received: Received) -> Play:
                 return gateway_error(400, "INVALID_ARGUMENT")
             case "ConnectionLost":
                 return RESET
+        if number == TOO_SOON:
+            return gateway_error(408, None)
         if number == PAID_AND_FAILED:
             return completion("", finish_reason="content_filter", usage=usage(1_000, 0))
     return completion(f"answer {number}", model=received.model, usage=usage(1_000, 100))
@@ -348,7 +351,7 @@ def test_a_reprocess_of_a_reprocess_finds_its_rows_again(morning: Morning):
 def test_a_reprocess_that_was_killed_is_resumed(morning: Morning, serve: Serve):
     """By its name or as the newest unfinished run; the same items go, and no others."""
     count = 30
-    rows = [{"id": f"i{n}", "prompt": f"q{n} 17"} for n in range(count)]
+    rows = [{"id": f"i{n}", "prompt": f"q{n} {TOO_SOON}"} for n in range(count)]
     morning.run(write_manifest(morning.folder / "m.csv", rows), "--max-attempts", "1")
     slow = serve(lambda received: completion("late").after(0.15))
     process = subprocess.Popen(
@@ -375,7 +378,7 @@ def test_a_reprocess_that_was_killed_is_resumed(morning: Morning, serve: Serve):
 
 def test_a_reprocess_that_was_killed_is_settled_by_the_next_night(morning: Morning, serve: Serve):
     """Schedulers call `run`: what the killed one had answered is in the store, what it had not is at rest."""
-    rows = [{"id": f"i{n}", "prompt": f"q{n} 17"} for n in range(20)]
+    rows = [{"id": f"i{n}", "prompt": f"q{n} {TOO_SOON}"} for n in range(20)]
     manifest = write_manifest(morning.folder / "m.csv", rows)
     morning.run(manifest, "--max-attempts", "1")
     slow = serve(lambda received: completion("late").after(0.15))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,19 @@ from click.testing import CliRunner, Result
 
 from jobs.__main__ import cli
 from pipeline.errors import BadInput, Overloaded
+from pipeline.plan import EndpointPlan
 from tests.made import ENDPOINT, attempt, item, outcome, write
 
 PLAN: dict[str, Any] = {
     "manifest": "/no/such/m.csv",
     "manifest_digest": "sha256:0",
     "endpoint": ENDPOINT,
-    "dialect": "newapi",
+    "endpoints": [asdict(EndpointPlan(ENDPOINT, "newapi", slots=4))],
+    "fallbacks": {},
+    "max_outage_s": 3600.0,
     "model": "a-model",
     "prompt": "What is it?",
     "parameters": {"max_tokens": 9},
-    "concurrency": 4,
     "max_attempts": 5,
     "timeout_s": 300.0,
     "limit": None,
@@ -115,7 +118,7 @@ def test_slips_are_told_before_anything_is_sent_or_written(out: Path, words: lis
 
 def test_a_rehearsals_outcomes_never_count(tmp_path: Path):
     failed = outcome(item("a"), attempt(error=BUSY, endpoint="embedded"))
-    plan = {**PLAN, "endpoint": "embedded"}
+    plan = {**PLAN, "endpoint": "embedded", "endpoints": [asdict(EndpointPlan(None, "newapi"))]}
     write(tmp_path, failed, endpoint="embedded", facts={"plan": plan, "state": "done"})
     assert "nothing to reprocess" in reprocess(tmp_path).stderr
     assert "is a rehearsal" in reprocess(tmp_path, "r1", code=2).stderr

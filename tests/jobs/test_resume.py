@@ -194,16 +194,34 @@ def test_it_asks_what_the_run_asked_whatever_the_settings_are_now(folder: Folder
 
 
 def test_how_fast_it_goes_on_may_be_said_anew_and_else_stays(folder: Folder):
-    folder.halted("monday", "--concurrency", "3", "--max-attempts", "2", "--timeout", "9")
+    said = (
+        "--concurrency",
+        "3",
+        "--rpm",
+        "600",
+        "--max-outage",
+        "15m",
+        "--max-attempts",
+        "2",
+        "--timeout",
+        "9",
+    )
+    folder.halted("monday", *said)
+    first = {"slots": 3, "rpm": 600, "tpm": None, "max_outage_s": 900, "max_attempts": 2, "timeout_s": 9}
 
     def plan() -> dict[str, object]:
         facts = json.loads((folder.out / "runs" / "monday" / "run.json").read_text("utf-8"))
-        return {name: facts["plan"][name] for name in ("concurrency", "max_attempts", "timeout_s")}
+        (one,) = facts["plan"].pop("endpoints")
+        paced = {name: one[name] for name in ("slots", "rpm", "tpm")}
+        patient = {name: facts["plan"][name] for name in ("max_outage_s", "max_attempts", "timeout_s")}
+        return {**paced, **patient}
 
     assert folder.resume("monday").code == 3
-    assert plan() == {"concurrency": 3, "max_attempts": 2, "timeout_s": 9.0}
-    assert folder.resume("monday", "--concurrency", "5").code == 3
-    assert plan() == {"concurrency": 5, "max_attempts": 2, "timeout_s": 9.0}
+    assert plan() == first
+    assert folder.resume("monday", "--concurrency", "5", "--tpm", "90000", "--max-outage", "90").code == 3
+    assert plan() == {**first, "slots": 5, "tpm": 90_000, "max_outage_s": 90}
+    assert folder.resume("monday", "--concurrency", "auto").code == 3
+    assert plan()["slots"] is None
 
 
 def test_the_exit_code_is_that_of_the_whole_run(folder: Folder):

@@ -14,7 +14,7 @@ import pytest
 
 from jobs.summary import as_json, exit_code, show_summary
 from pipeline.errors import BadInput, EmptyReply, Overloaded, RowError
-from pipeline.plan import Anew, Plan
+from pipeline.plan import Anew, EndpointPlan, Plan
 from pipeline.records import BadRow, NotAttempted
 from pipeline.run import Halt, Summary
 from pipeline.tally import Tally
@@ -34,6 +34,7 @@ from tests.made import (
     write,
 )
 
+EMBEDDED = (EndpointPlan(None, "newapi"),)
 REFUSED = BadInput("the endpoint refuses this request", http_status=400)
 HALT = Halt(
     ENDPOINT, "a-model", "KeyRejected", "the endpoint rejects the key (401): check MEDIABATCH_API_KEY"
@@ -46,12 +47,10 @@ def plan(out: Path = Path("out"), **more: Any) -> Plan:
         "job": "default",
         "manifest": "/m.csv",
         "out": out,
-        "base_url": ENDPOINT,
-        "dialect": "newapi",
+        "endpoints": (EndpointPlan(ENDPOINT, "newapi", slots=4),),
         "model": "a-model",
         "prompt": "What is it?",
         "parameters": {},
-        "slots": 4,
         "started_at": NOW,
         "timezone": ZoneInfo("UTC"),
     }
@@ -140,7 +139,7 @@ def test_answers_without_usage_are_pointed_out(capsys):
 
 
 def test_a_rehearsal_calls_itself_one(capsys):
-    lines = shown(capsys, summary(outcome()), plan(base_url=None))
+    lines = shown(capsys, summary(outcome()), plan(endpoints=EMBEDDED))
     assert "rehearsed with the embedded endpoint: no model was asked, and nothing was spent" in lines
 
 
@@ -153,10 +152,10 @@ def test_what_halted_it_is_to_be_mended_first(capsys):
     ("made", "planned", "words"),
     [
         (summary(outcome()), plan(), ["export", "answers.csv"]),
-        (summary(outcome()), plan(base_url=None), ["export", "answers.csv", "--run", "r1"]),
+        (summary(outcome()), plan(endpoints=EMBEDDED), ["export", "answers.csv", "--run", "r1"]),
         (
             summary(outcome(item("it's [b]")  , attempt(error=REFUSED)), job="captions"),
-            plan(Path("my out"), base_url=None),
+            plan(Path("my out"), endpoints=EMBEDDED),
             ["show", "it's [b]", "--out", "my out", "--job", "captions"],
         ),
         (summary(BadRow("b", 1, RowError(1, "holds nothing"))), plan(), ["show", "b"]),

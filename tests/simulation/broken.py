@@ -14,6 +14,11 @@ TRIES = "retries by the rules"
 KEYS = "one key a request"
 NUMBERS = "attempts are numbered"
 STOPS = "it stops when it should"
+RATES = "told limits are kept"
+FAIR = "first come, first served"
+CROWDS = "nobody stampedes"
+OUTAGES = "outages are waited out"
+PLACES = "asked where it is served"
 ENDS = "it ends"
 
 

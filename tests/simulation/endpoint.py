@@ -1,12 +1,13 @@
-"""The simulated endpoint: it keeps a bank account of what it served, and fails by the weather of the night.
+"""The simulated endpoints: they keep an account of what they served, and fail by the weather of the night.
 
-It stands where pyreqwest's httpx transport stands, and raises what that one raises.
+A wire to one stands where pyreqwest's httpx transport stands, and raises what that one raises.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from math import ceil
 from random import Random
 from typing import Any
 
@@ -17,6 +18,7 @@ from pyreqwest.exceptions import ConnectError as RustConnectError
 
 from tests.simulation.bills import Bill, make_bill
 from tests.simulation.fates import FATES, Fate
+from tests.simulation.limits import Doorkeeper, ServerLimits
 
 COMPLETION_PATH = "/v1/chat/completions"
 
@@ -26,11 +28,12 @@ class Asked:
     """One request as it arrived, and what became of it.
 
     ``at_us`` and ``done_us`` are microseconds since 1970, on the night's clock. ``is_delivered``: the whole
-    answer, or the wire's failure, was handed to the caller.
+    answer, or the wire's failure, was handed to the caller; ``order`` counts these.
     """
 
     number: int
     session: int
+    endpoint: str  # its name
     key: str
     model: str
     prompt: str
@@ -41,8 +44,18 @@ class Asked:
     is_billed: bool = False
     bill: Bill | None = None
     hold_s: float | None = None
+    is_over_limit: bool = False
     done_us: int = 0
+    order: int = 0
     is_delivered: bool = False
+    # As the gate had it, seconds of the session: see `gatewatch`.
+    admitted_s: float = 0.0
+    left_s: float | None = None
+    set_aside: float = 0.0  # tokens
+    met_outage: bool = False  # nobody answered, in an outage
+    is_last_work: bool = False  # no row is left but those under way
+    is_excused: bool = False  # by the oracle: it does not count
+    out_for_s: float = 0.0  # the outage, so far
 
     @property
     def reply_id(self) -> str:
@@ -78,34 +91,50 @@ class Weather:
     for_good: tuple[float, str] | None = None  # from this second on, everything ends so
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One endpoint in one session: what a person says of it, and what it is like."""
+
+    weather: Weather
+    slots: int | None  # None: adaptive
+    name: str = "https://endpoint.example/v1"
+    models: tuple[str, ...] = ()
+    rpm: int | None = None
+    tpm: int | None = None
+    limits: ServerLimits | None = None
+
+
 @dataclass(slots=True)
-class Endpoint:
-    """What all sessions of a simulated night share: the account, and what is odd about some rows."""
+class Account:
+    """What all endpoints and sessions of a simulated night share: who asked what, and what is odd about some
+    rows. ``odd_of``: only when their own model is asked, where it is told."""
 
     oddities: dict[str, str] = field(default_factory=dict)  # prompt → fate
+    odd_of: dict[str, str] = field(default_factory=dict)  # prompt → model
     unknown_model: str = ""
     asked: list[Asked] = field(default_factory=list)
+    deliveries: int = 0
 
 
 class Wire(httpx.AsyncBaseTransport):
-    """The way to the endpoint in one session. ``on_arrival`` may object to a request."""
+    """The way to one endpoint in one session. ``on_arrival`` may object to a request."""
 
     def __init__(
         self,
-        endpoint: Endpoint,
+        account: Account,
         session: int,
-        weather: Weather,
+        place: Place,
         rng: Random,
         now_us: Callable[[], int],
         timeout_s: float,
         on_arrival: Callable[[Asked], None],
     ) -> None:
+        self.place = place
         self.in_flight = 0
-        self.on_departure: Callable[[], None] = lambda: None
-        self.held_until_s = 0.0
-        self._endpoint = endpoint
+        self._account = account
         self._session = session
-        self._weather = weather
+        self._weather = place.weather
+        self._doorkeeper = Doorkeeper(place.limits) if place.limits else None
         self._rng = rng
         self._now_us = now_us
         self._timeout_s = timeout_s
@@ -115,14 +144,15 @@ class Wire(httpx.AsyncBaseTransport):
         body = orjson.loads(request.content)
         content = body["messages"][0]["content"]
         asked = Asked(
-            number=len(self._endpoint.asked) + 1,
+            number=len(self._account.asked) + 1,
             session=self._session,
+            endpoint=self.place.name,
             key=request.headers["Idempotency-Key"],
             model=body["model"],
             prompt=content[0]["text"],
             at_us=self._now_us(),
         )
-        self._endpoint.asked.append(asked)
+        self._account.asked.append(asked)
         self.in_flight += 1
         try:
             self._on_arrival(asked)
@@ -130,14 +160,17 @@ class Wire(httpx.AsyncBaseTransport):
             return await self._play(asked, modalities)
         finally:
             self.in_flight -= 1
-            self.on_departure()
 
     async def _play(self, asked: Asked, modalities: tuple[str, ...]) -> httpx.Response:
         rng, weather = self._rng, self._weather
-        fate = asked.fate = FATES[self._fate_of(asked)]
+        fate = asked.fate = self._let_in(asked, FATES[self._fate_of(asked)])
         asked.is_billed = rng.random() < 0.5 if fate.is_billed is None else fate.is_billed
         if asked.is_billed:
             asked.bill = make_bill(rng, asked.model, modalities)
+        if self._doorkeeper and fate.status not in (None, 429):
+            self._doorkeeper.served(
+                asked.bill.usage["total_tokens"] if asked.bill else 0, trio.current_time()
+            )
         if fate.name == "silence":
             seconds = self._timeout_s
         elif fate.name == "refused":
@@ -149,7 +182,23 @@ class Wire(httpx.AsyncBaseTransport):
         await trio.sleep(seconds)
         asked.done_us = self._now_us()
         asked.is_delivered = True
-        return self._answer(asked, fate)
+        asked.order = self._account.deliveries = self._account.deliveries + 1
+        answer = self._answer(asked, fate)
+        if self._doorkeeper:
+            answer.headers.update(self._doorkeeper.headers(trio.current_time()))
+        return answer
+
+    def _let_in(self, asked: Asked, fate: Fate) -> Fate:
+        """The fate, unless a limit is reached."""
+        if self._doorkeeper is None or fate.status is None:
+            return fate
+        wait_s = self._doorkeeper.wait_s(trio.current_time())
+        if wait_s is None:
+            return fate
+        asked.is_over_limit = True
+        if self._doorkeeper.names_time:
+            asked.hold_s = float(ceil(wait_s))
+        return FATES["throttled_until" if self._doorkeeper.names_time else "throttled"]
 
     def _fate_of(self, asked: Asked) -> str:
         rng, weather, now_s = self._rng, self._weather, trio.current_time()
@@ -158,14 +207,16 @@ class Wire(httpx.AsyncBaseTransport):
         for episode in weather.episodes:
             if episode.begins_s <= now_s < episode.ends_s and rng.random() < episode.share:
                 return episode.fate
-        if asked.model == self._endpoint.unknown_model:
+        if asked.model == self._account.unknown_model:
             return "unknown_model"
         chance = rng.random()
         for fate, share in weather.passing:
             chance -= share
             if chance < 0:
                 return fate
-        return self._endpoint.oddities.get(asked.prompt, "ok")
+        if self._account.odd_of.get(asked.prompt, asked.model) != asked.model:
+            return "ok"
+        return self._account.oddities.get(asked.prompt, "ok")
 
     def _answer(self, asked: Asked, fate: Fate) -> httpx.Response:
         """The answer.
@@ -212,6 +263,8 @@ class Wire(httpx.AsyncBaseTransport):
         if asked.fate.name != "throttled":
             hours = asked.fate.name == "throttled_for_hours"
             wait_s = rng.randint(7200, 10_000) if hours else rng.choice((0, 1, rng.randint(2, 90)))
+            if asked.hold_s is not None:
+                wait_s = round(asked.hold_s)
             spelling = rng.randrange(3)
             if spelling == 0:
                 headers["Retry-After"] = str(wait_s)
@@ -223,7 +276,6 @@ class Wire(httpx.AsyncBaseTransport):
                 headers["Retry-After"] = f"Thu, 05 Mar 2026 {clock} GMT"
             if not hours:
                 asked.hold_s = float(wait_s)
-                self.held_until_s = max(self.held_until_s, trio.current_time() + wait_s)
         if rng.random() < 0.5:
             return httpx.Response(429, headers=headers)
         return _refusal(429, rng.choice(("", 1302, "rate_limit_exceeded")), asked=asked, headers=headers)

@@ -11,6 +11,8 @@ from typing import Final, Literal
 
 Verdict = Literal["ok", "transient", "terminal", "halting"]
 
+NOBODY: Final = ("ConnectFailed", "ConnectionLost", "AttemptTimedOut", "Overloaded", "BrokenReply")
+
 
 @dataclass(frozen=True, slots=True)
 class Fate:
@@ -30,6 +32,11 @@ class Fate:
     has_usage: bool = False
     max_tries: int | None = None
     then_halts: bool = False
+
+    @property
+    def is_nobody(self) -> bool:
+        """Whether an outage consists of such answers: nobody was there, or nobody in their right mind."""
+        return self.error_class in NOBODY
 
     @property
     def is_alike_evidence(self) -> bool:
@@ -128,6 +135,9 @@ EPISODES: Final = (
     "no_channel",
 )
 """What may happen to all requests for minutes."""
+
+LONG_OUTAGES: Final = ("outage", "outage", "refused", "reset", "silence", "page")
+"""What may happen to all requests until somebody mends it."""
 
 FOR_GOOD: Final = ("key", "credit", "quota", "denied", "wrong_address", "no_price", "throttled_for_hours")
 """What happens to all requests from one moment of the night on."""

@@ -25,7 +25,7 @@ from trio.testing import MockClock
 
 from pipeline.errors import MediabatchError
 from pipeline.launch import launch
-from pipeline.plan import Plan, Secrets, plan_of
+from pipeline.plan import EndpointPlan, Plan, Secrets, plan_of
 from pipeline.run import Run, Summary
 from pipeline.store.reader import has_run, run_facts
 from pipeline.store.rows import micros
@@ -34,8 +34,7 @@ from pipeline.tally import Tally
 from pipeline.transport import Timeouts, Transport, WireSettings
 from tests.simulation.bills import FixedPrices
 from tests.simulation.broken import ENDS, Broken
-from tests.simulation.conduct import Watch
-from tests.simulation.endpoint import Asked, Endpoint, Wire
+from tests.simulation.endpoint import Account, Asked, Wire
 from tests.simulation.machine import (
     Crash,
     Machine,
@@ -47,6 +46,7 @@ from tests.simulation.machine import (
 from tests.simulation.manifests import Row, signed_again, write_rows
 from tests.simulation.promises import check_all
 from tests.simulation.scenarios import GHOST, Scenario, SessionScenario, Stop, make_scenario
+from tests.simulation.watch import Watch
 
 START = datetime(2026, 3, 5, 22, 0, tzinfo=UTC)
 LONGEST_NIGHT_S = 200_000.0
@@ -74,6 +74,7 @@ class Session:
     store_faults: int = 0
     faults_at_finish: int = 0
     could_not_record: bool = False  # what arrived last
+    most_slots: dict[str, int] = field(default_factory=dict)  # by endpoint, at any moment
 
     @property
     def may_lose(self) -> bool:
@@ -88,13 +89,13 @@ class Evidence:
     seed: int
     scenario: Scenario
     out: Path
-    endpoint: Endpoint
+    account: Account
     records: Records = field(default_factory=Records)
     sessions: list[Session] = field(default_factory=list)
     keys: dict[Any, Any] = field(default_factory=dict)  # (run, row) → idempotency key, and back
 
     def asked_in(self, session: Session) -> list[Asked]:
-        return [asked for asked in self.endpoint.asked if asked.session == session.number]
+        return [asked for asked in self.account.asked if asked.session == session.number]
 
 
 class Sound:
@@ -118,7 +119,8 @@ def play(seed: int, bugs: Sound | None = None) -> Evidence:
     # On memory where there is some: it is the order of writes that matters here, not the disk.
     folder = "/dev/shm" if Path("/dev/shm").is_dir() else None
     home = Path(tempfile.mkdtemp(prefix=f"night-{seed}-", dir=folder))
-    evidence = Evidence(seed, scenario, home / "out", Endpoint(scenario.oddities, GHOST))
+    account = Account(scenario.oddities, scenario.odd_of, GHOST)
+    evidence = Evidence(seed, scenario, home / "out", account)
     try:
         with _deterministic(seed), _real_time_limit():
             _Night(evidence, home, bugs or Sound()).play()
@@ -191,6 +193,7 @@ class _Night:
         session.store_faults = machine.faults.count("store")
         session.faults_at_finish = machine.faults_at_finish
         session.could_not_record = machine.could_not_record
+        session.most_slots = played.watch.most_slots if played.watch else {}
         self.now_us = session.ends_us + 3_600_000_000
         return session
 
@@ -206,17 +209,25 @@ class _Night:
                 job="captions",
                 manifest=str(manifest),
                 out=evidence.out,
-                base_url="https://endpoint.example/v1",
-                dialect="newapi",
+                endpoints=(),
                 model="a-model",
                 prompt="What is it?",
                 parameters={"max_tokens": 9},
-                slots=scenario.slots,
+                fallbacks=evidence.scenario.fallbacks,
                 started_at=START + timedelta(microseconds=self.now_us - micros(START)),
                 timezone=ZoneInfo("UTC"),
             )
         timeouts = Timeouts(connect_s=10.0, read_s=seconds, total_s=seconds)
-        return replace(plan, retry=evidence.scenario.retry, timeouts=timeouts, slots=scenario.slots)
+        return replace(
+            plan,
+            endpoints=tuple(
+                EndpointPlan(one.name, "newapi", one.models, one.slots, one.rpm, one.tpm)
+                for one in scenario.places
+            ),
+            max_outage_s=evidence.scenario.max_outage_s,
+            retry=evidence.scenario.retry,
+            timeouts=timeouts,
+        )
 
 
 class _PlayedSession:
@@ -229,15 +240,18 @@ class _PlayedSession:
         self.rng = rng
         self.plan = plan
         self.watch: Watch | None = None
-        self.wire = Wire(
-            night.evidence.endpoint,
-            session.number,
-            session.scenario.weather,
-            rng,
-            self.now_us,
-            plan.timeouts.total_s,
-            self.on_arrival,
-        )
+        self.wires = {
+            place.name: Wire(
+                night.evidence.account,
+                session.number,
+                place,
+                rng,
+                self.now_us,
+                plan.timeouts.total_s,
+                self.on_arrival,
+            )
+            for place in session.scenario.places
+        }
 
     def now(self) -> datetime:
         return START + timedelta(microseconds=self.now_us() - micros(START))
@@ -252,7 +266,9 @@ class _PlayedSession:
 
     @asynccontextmanager
     async def reach(self, settings: WireSettings) -> AsyncIterator[Transport]:
-        async with Transport(settings, self.wire) as transport:
+        async with Transport(
+            settings, self.wires[settings.url.removesuffix("/chat/completions")]
+        ) as transport:
             yield transport
 
     def world(self) -> Surroundings:
@@ -262,6 +278,7 @@ class _PlayedSession:
             reach=self.reach,
             price_book=FixedPrices,
             now=self.now,
+            clock=trio.current_time,
             open_ledger=partial(open_ledger, self.machine, bugs.ledger),
             run_writer=partial(bugs.writer, self.machine),
             part_items=self.night.evidence.scenario.part_items,
@@ -277,7 +294,7 @@ class _PlayedSession:
 
                 def on_start(run: Run, tally: Tally, notes: Sequence[str]) -> None:
                     self.night.bugs.plant(run)
-                    self.watch = Watch(self.night.evidence, session, run, tally, self.wire)
+                    self.watch = Watch(self.night.evidence, session, run, tally, self.wires)
                     self.machine.before_write = self.watch.before_write
                     tasks.start_soon(self.watch.follow)
                     if session.scenario.stop is not None:
@@ -295,12 +312,13 @@ class _PlayedSession:
                     except MediabatchError as refusal:
                         session.refusal = refusal
                 tasks.cancel_scope.cancel()
-        except TimeoutError:
-            raise Broken(ENDS, f"session {session.number} took {LONGEST_NIGHT_S:g} s") from None
         except BaseExceptionGroup as group:
             others = group.split(Crash)[1]
             if others is not None:
-                raise _most_telling(others) from None
+                error = _most_telling(others)
+                if isinstance(error, TimeoutError):
+                    raise Broken(ENDS, f"session {session.number} took {LONGEST_NIGHT_S:g} s") from None
+                raise error from None
         except Crash:
             pass
         finally:

@@ -14,21 +14,41 @@ from typing import Any
 import anyio
 from tenacity import retry_if_result, wait_fixed
 
-from pipeline.analyze import Endpoint
+from pipeline.endpoints import Endpoint, Endpoints
 from pipeline.errors import AttemptError, ConnectionLost, MediabatchError
+from pipeline.gate import Entry as Admission
 from pipeline.gate import Gate
-from pipeline.halting import HaltRules
+from pipeline.gate.breaker import Breaker
+from pipeline.gate.rates import WINDOW_S, PerMinute
+from pipeline.halting import FirstAnswers, HaltRules
 from pipeline.ledger import Group, InFlight, Sealed
 from pipeline.pricing import Rates
 from pipeline.recorder import Recorder
-from pipeline.records import BadRow, Ended, Item, Outcome, Reply, Request, TokenCount
+from pipeline.records import Attempt, BadRow, Ended, Item, Outcome, Reply, Request, TokenCount
 from pipeline.repeats import Repeats
 from pipeline.run import Feed, Run
 from pipeline.sealing import Batch
 from pipeline.store.rows import Entry
 from pipeline.transport import Answer, Transport
 from tests.simulation.bills import FixedPrices
-from tests.simulation.broken import ENDS, HOLDS, KEYS, LIMIT, PAID, ROWS, STOPS, TOKENS, TRIES, TWICE, Broken
+from tests.simulation.broken import (
+    CROWDS,
+    ENDS,
+    FAIR,
+    HOLDS,
+    KEYS,
+    LIMIT,
+    OUTAGES,
+    PAID,
+    PLACES,
+    RATES,
+    ROWS,
+    STOPS,
+    TOKENS,
+    TRIES,
+    TWICE,
+    Broken,
+)
 from tests.simulation.machine import SimulatedLedger, SimulatedWriter
 from tests.simulation.nights import Sound, play
 
@@ -244,22 +264,14 @@ class ForgetsWhatEnded(SimulatedLedger):
 # --- at the limit ---
 
 
-class SleepsWithItsSlot(Gate):
-    async def sleep(self, model: str, seconds: float) -> None:
-        await self.acquire(model)
-        try:
-            await super().sleep(model, seconds)
-        finally:
-            self.release()
-
-
 class ForgetsToRelease(Gate):
     _released = 0
 
-    def release(self) -> None:
+    def leave(self, *arguments: Any) -> None:
+        super().leave(*arguments)
         self._released += 1
-        if self._released % 40:
-            super().release()
+        if self._released % 40 == 0:
+            self.in_use += 1
 
 
 class IgnoresHolds(Gate):
@@ -270,17 +282,28 @@ class IgnoresHolds(Gate):
 class AdmitsOneTooMany(Gate):
     _has_grown = False
 
-    async def acquire(self, model: str) -> None:
+    async def enter(self, item: Item, *, is_first: bool = True) -> Admission:
         if not self._has_grown:
             self._has_grown = True
-            self._free += 1
-        await super().acquire(model)
+            self.slots.limit += 1
+        return await super().enter(item, is_first=is_first)
+
+
+class LeaksWhenCancelled(Gate):
+    """A slot is lost where a waiter is cancelled."""
+
+    async def enter(self, item: Item, *, is_first: bool = True) -> Admission:
+        try:
+            return await super().enter(item, is_first=is_first)
+        except anyio.get_cancelled_exc_class():
+            self.in_use += 1
+            raise
 
 
 class KeepsAllItemsAlive(Run):
     async def _work_through(self) -> None:
         async with anyio.create_task_group() as workers:
-            for _ in range(10 * self.gate.slots):
+            for _ in range(10 * self.endpoints.slots):
                 self._workers += 1
                 workers.start_soon(self._work)
 
@@ -307,8 +330,8 @@ class NeverHalts(HaltRules):
         return False
 
 
-class NeverGivesUp(HaltRules):
-    def halts_run(self, error: AttemptError) -> None:
+class NeverGivesUp(FirstAnswers):
+    def failed(self, error: AttemptError) -> None:
         return None
 
 
@@ -324,15 +347,22 @@ class SaysDone(Run):
 
 
 def sleep_with_slot(run: Run) -> None:
-    gate: Gate = run.gate
-    gate.__class__ = SleepsWithItsSlot
-    sound = run._endpoint.retry
-    # The policy was given the sound gate's sleep.
-    run._endpoint.retry = lambda model: sound(model).copy(sleep=partial(gate.sleep, model))
+    endpoints, sound = run.endpoints, run.endpoints.retry
+    gate = next(iter(endpoints)).gate
+
+    async def sleep(model: str, seconds: float) -> None:
+        gate.in_use += 1
+        try:
+            await endpoints.sleep(model, seconds)
+        finally:
+            gate.in_use -= 1
+            gate._rouse()
+
+    endpoints.retry = lambda model: sound(model).copy(sleep=partial(sleep, model))
 
 
-def retry_everything(endpoint: Endpoint) -> None:
-    sound = endpoint.retry
+def retry_everything(run: Run) -> None:
+    sound = run.endpoints.retry
 
     def policy(model: str) -> Any:
         retry = retry_if_result(lambda attempt: attempt.error is not None)
@@ -340,7 +370,154 @@ def retry_everything(endpoint: Endpoint) -> None:
             retry=retry, wait=wait_fixed(1), stop=lambda state: state.attempt_number >= 5
         )
 
-    endpoint.retry = policy
+    run.endpoints.retry = policy
+
+
+# --- told limits, fairness, stampedes ---
+
+
+class RefillsTooFast(PerMinute):
+    @property
+    def per_s(self) -> float:
+        return 1.3 * super().per_s
+
+
+class ForgetsTheBurst(PerMinute):
+    """The whole limit is refilled each minute, and what may go at once comes on top."""
+
+    @property
+    def per_s(self) -> float:
+        return self.limit / WINDOW_S
+
+
+class NeverSettles(PerMinute):
+    """What was taken as an estimate stays so, whatever was used."""
+
+    def settle(self, taken: float, used: float) -> None:
+        pass
+
+
+class ReadsNoHeaders(Gate):
+    def _read(self, entry: Admission, headers: Any, now_s: float) -> None:
+        pass
+
+
+class LetsNewcomersPass(Gate):
+    async def enter(self, item: Item, *, is_first: bool = True) -> Admission:
+        self.check(item.request.model)
+        tokens = self._need(item)
+        return (
+            self._admit(item, tokens, is_first)
+            if self._delay_s(tokens) <= 0
+            else await super().enter(item, is_first=is_first)
+        )
+
+
+class ForgetsTheSecond(Gate):
+    """Where two wait, nobody is told that there is room."""
+
+    def _rouse(self) -> None:
+        if len(self._queue) != 2:
+            super()._rouse()
+
+
+class Stampedes(Gate):
+    def _open_slots(self, now_s: float) -> float:
+        return self.slots.limit
+
+
+# --- outages ---
+
+
+class NeverOpens(Breaker):
+    def failed(self, now_s: float, **told: Any) -> None:
+        pass
+
+
+class ProbesInCrowds(Breaker):
+    def delay_s(self, now_s: float) -> float:
+        return self._probe_s - now_s if self.is_open else 0.0
+
+
+class ClosesOnLateAnswers(Breaker):
+    """What was sent before the outage, and answered in it, passes for its end."""
+
+    def answered(self, now_s: float, *, is_probe: bool) -> None:
+        super().answered(now_s, is_probe=True)
+
+
+class LosesItsProbe(Breaker):
+    """After a probe in vain nobody else may look."""
+
+    def failed(self, now_s: float, **told: Any) -> None:
+        if not self.is_open:
+            super().failed(now_s, **told)
+
+
+def burn_tries(run: Run) -> None:
+    """Attempts count, outage or not."""
+    sound = run.endpoints.retry
+
+    def policy(model: str) -> Any:
+        stop = sound(model).stop
+        return sound(model).copy(stop=lambda state: state.attempt_number >= 5 or stop(state))
+
+    run.endpoints.retry = policy
+
+
+def wait_times(factor: float) -> Callable[[Run], None]:
+    """Be patient for so many times as long as told."""
+
+    def change(run: Run) -> None:
+        for one in run.endpoints:
+            limits = one.gate.limits
+            one.gate.limits = replace(limits, max_outage_s=limits.max_outage_s * factor)
+
+    return change
+
+
+# --- several endpoints, fallbacks ---
+
+
+class ForgetsItsHalts(Gate):
+    def serves(self, model: str) -> bool:
+        return not self._is_closed and self._down is None
+
+
+class AsksTheDead(Gate):
+    def serves(self, model: str) -> bool:
+        return not self._is_closed and model not in self._halted
+
+
+class NeverGoesElsewhere(Endpoints):
+    def _choose(self, me: Any) -> tuple[Endpoint, bool]:
+        return next(one for one in self if one.serves(me.item.request.model)), True
+
+
+class WaitsWithEverybody(Endpoints):
+    """An endpoint lies idle while all workers wait for another one, which alone serves their models."""
+
+    def _is_of_no_use_elsewhere(self, model: str) -> bool:
+        return False
+
+
+class NamesTheFirstEndpoint(Recorder):
+    def tried(self, row: int, item_id: str, attempt: Attempt) -> None:
+        super().tried(row, item_id, replace(attempt, endpoint="https://endpoint.example/v1"))
+
+    async def put(self, ended: Ended) -> None:
+        if isinstance(ended, Outcome):
+            ended = replace(ended, last=replace(ended.last, endpoint="https://endpoint.example/v1"))
+        await super().put(ended)
+
+
+def fall_back_anyhow(run: Run) -> None:
+    """To another model than the one named for this error."""
+    run.endpoints.fallbacks = dict.fromkeys(run.endpoints.fallbacks, "a-model")
+
+
+def never_fall_back(run: Run) -> None:
+    run.endpoints.fallbacks = {}
 
 
 # --- planting ---
@@ -373,11 +550,34 @@ def _as(of: str, kind: type) -> Callable[[Run], None]:
     return change
 
 
-def _set(name: str, make: Callable[[Any], Any]) -> Callable[[Run], None]:
-    """Exchange something of the run's endpoint."""
+def _each(of: str, kind: type) -> Callable[[Run], None]:
+    """Make what each endpoint has at this place, if it has it, one of that class."""
 
     def change(run: Run) -> None:
-        setattr(run._endpoint, name, make(getattr(run._endpoint, name)))
+        for one in run.endpoints:
+            place: Any = one
+            for name in of.split("."):
+                place = getattr(place, name)
+            if place is not None:
+                place.__class__ = kind
+
+    return change
+
+
+def _set(name: str, make: Callable[[Any], Any]) -> Callable[[Run], None]:
+    """Exchange something of each endpoint."""
+
+    def change(run: Run) -> None:
+        for one in run.endpoints:
+            setattr(one, name, make(getattr(one, name)))
+
+    return change
+
+
+def _meters(kind: type) -> Callable[[Run], None]:
+    def change(run: Run) -> None:
+        _each("gate._requests", kind)(run)
+        _each("gate._tokens", kind)(run)
 
     return change
 
@@ -391,7 +591,7 @@ BUGS = (
     Bug("forgets what was under way", [PAID], ledger=ForgetsWhatWasUnderWay),
     Bug("seals a gap", [PAID, TWICE], _as("_recorder", SealsAGap)),
     Bug("stops committing", [LIMIT, ENDS], _as("_recorder", StopsCommitting)),
-    Bug("calls resets not billed", [PAID], _as("_endpoint.transport", CallsResetsNotBilled)),
+    Bug("calls resets not billed", [PAID], _each("transport", CallsResetsNotBilled)),
     Bug(
         "drops the usage of failed replies",
         [TOKENS, PAID],
@@ -416,17 +616,41 @@ BUGS = (
     Bug("asks what was answered before", [TWICE], _as("_repeats", AsksAgain)),
     Bug("forgets what ended when it resumes", [TWICE, ROWS], ledger=ForgetsWhatEnded),
     Bug("sleeps with its slot", [LIMIT], sleep_with_slot),
-    Bug("forgets to release a slot", [LIMIT], _as("gate", ForgetsToRelease)),
-    Bug("admits one too many", [LIMIT], _as("gate", AdmitsOneTooMany)),
-    Bug("keeps all items alive", [LIMIT], _as("", KeepsAllItemsAlive)),
-    Bug("ignores holds", [HOLDS], _as("gate", IgnoresHolds)),
+    Bug("forgets to release a slot", [LIMIT], _each("gate", ForgetsToRelease)),
+    Bug("admits one too many", [LIMIT], _each("gate", AdmitsOneTooMany)),
+    Bug("keeps all items alive", [LIMIT, ENDS], _as("", KeepsAllItemsAlive)),
+    Bug("ignores holds", [HOLDS], _each("gate", IgnoresHolds)),
     Bug("makes a new key each time", [KEYS], _as("_recorder", NewKeyEachTime)),
-    Bug("halts on one odd row", [STOPS], _as("_endpoint.rules", HaltsOnOneOddRow)),
-    Bug("never halts", [STOPS], _as("_endpoint.rules", NeverHalts)),
-    Bug("never gives up on a hopeless manifest", [STOPS], _as("_endpoint.rules", NeverGivesUp)),
+    Bug("halts on one odd row", [STOPS], _each("rules", HaltsOnOneOddRow)),
+    Bug("never halts", [STOPS], _each("rules", NeverHalts)),
+    Bug("never gives up on a hopeless manifest", [STOPS], _as("_first_answers", NeverGivesUp)),
     Bug("ignores signals", [STOPS], _as("", IgnoresSignals)),
     Bug("says done, whatever happened", [STOPS, ROWS, LIMIT, PAID], _as("", SaysDone)),
-    Bug("tries terminal errors again", [TRIES], lambda run: retry_everything(run._endpoint)),
+    Bug("tries terminal errors again", [TRIES], retry_everything),
+    Bug("leaks a slot when cancelled", [LIMIT], _each("gate", LeaksWhenCancelled)),
+    Bug("refills its buckets too fast", [RATES], _meters(RefillsTooFast)),
+    Bug("forgets the burst in the window", [RATES], _meters(ForgetsTheBurst)),
+    Bug("never settles its estimates", [RATES], _meters(NeverSettles)),
+    Bug("reads no headers", [RATES], _each("gate", ReadsNoHeaders)),
+    Bug("lets newcomers pass", [FAIR], _each("gate", LetsNewcomersPass)),
+    Bug("forgets the second in line", [LIMIT, ENDS], _each("gate", ForgetsTheSecond)),
+    Bug("stampedes after a hold", [CROWDS], _each("gate", Stampedes)),
+    Bug("never sees an outage", [OUTAGES], _each("gate._breaker", NeverOpens)),
+    Bug("sends probes in crowds", [OUTAGES], _each("gate._breaker", ProbesInCrowds)),
+    Bug(
+        "takes late answers for the end of an outage", [OUTAGES], _each("gate._breaker", ClosesOnLateAnswers)
+    ),
+    Bug("loses its probe", [OUTAGES], _each("gate._breaker", LosesItsProbe)),
+    Bug("burns tries in an outage", [OUTAGES, STOPS], burn_tries),
+    Bug("gives an endpoint up too soon", [OUTAGES], wait_times(0.25)),
+    Bug("never gives an endpoint up", [OUTAGES, STOPS], wait_times(1e9)),
+    Bug("keeps asking a halted endpoint", [PLACES, STOPS, TRIES], _each("gate", ForgetsItsHalts)),
+    Bug("keeps asking a dead endpoint", [PLACES], _each("gate", AsksTheDead)),
+    Bug("never goes elsewhere", [LIMIT], _as("endpoints", NeverGoesElsewhere)),
+    Bug("waits with everybody", [LIMIT], _as("endpoints", WaitsWithEverybody)),
+    Bug("names the first endpoint, whoever answered", [PLACES], _as("_recorder", NamesTheFirstEndpoint)),
+    Bug("falls back to another model", [TRIES], fall_back_anyhow),
+    Bug("never falls back", [TRIES], never_fall_back),
 )
 
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from pipeline.store.schemas import SCHEMAS
 from tests.simulation.bills import MICROS, UNPRICED
-from tests.simulation.broken import ENDS, NUMBERS, PAID, ROWS, TOKENS, Broken
+from tests.simulation.broken import ENDS, NUMBERS, PAID, PLACES, ROWS, TOKENS, Broken
 from tests.simulation.conduct import check_conduct
 from tests.simulation.endpoint import Asked
 
@@ -77,10 +77,17 @@ class Store:
         if not parts:
             return []
         schema = SCHEMAS[dataset]
-        frame = pl.read_parquet(parts, hive_partitioning=False, schema=schema)
-        frame = frame.drop("media", "request_json", strict=False)
-        instants = [name for name, dtype in frame.schema.items() if dtype == pl.Datetime]
-        return frame.with_columns(pl.col(instants).dt.epoch("us")).to_dicts()
+        columns = [
+            pl.col(name).dt.epoch("us") if dtype == pl.Datetime else pl.col(name)
+            for name, dtype in schema.items()
+            if name not in ("media", "request_json")
+        ]
+        return (
+            pl.scan_parquet(parts, hive_partitioning=False, schema=schema)
+            .select(columns)
+            .collect()
+            .to_dicts()
+        )
 
     def check_records(self) -> None:
         """What was committed stands in the parts, and nothing else."""
@@ -96,7 +103,7 @@ class Store:
         """Every request is an attempt, with its state and its bill; return when each was admitted."""
         evidence = self.evidence
         asked_of: defaultdict[tuple[str, int], list[Asked]] = defaultdict(list)
-        for asked in evidence.endpoint.asked:
+        for asked in evidence.account.asked:
             asked_of[asked.run_id, asked.row].append(asked)
         sent_at_us: dict[int, int] = {}
         for session in _runs(evidence).values():
@@ -135,6 +142,8 @@ class Store:
     def _check_attempt(self, row: dict[str, Any], asked: Asked | None) -> None:
         name = f"attempt {row['attempt']} of {row['item_id']} in {row['run_id']}"
         session = self._session_at(row["sent_at"])
+        if asked is not None and (row["endpoint"], row["model"]) != (asked.endpoint, asked.model):
+            raise Broken(PLACES, f"{name} tells of {row['model']} at {row['endpoint']}, asked was {asked}")
         if row["error_class"] == "Lost":
             if not session.may_lose:
                 raise Broken(PAID, f"{name} is lost, but session {session.number} ended well")
@@ -224,6 +233,8 @@ class Store:
             raise Broken(ROWS, f"{name} is {result['status']}, its last request {last}")
         if result["status"] == "ok" and (result["text"], result["reply_id"]) != (last.text, last.reply_id):
             raise Broken(ROWS, f"{name} has the answer {result['text']!r}, not {last.text!r}")
+        if (result["endpoint"], result["model_requested"]) != (last.endpoint, last.model):
+            raise Broken(PLACES, f"{name} ended at {result['endpoint']}, its last request {last}")
         if result["error_class"] != last.fate.error_class:
             raise Broken(ROWS, f"{name} failed as {result['error_class']}, not {last.fate.name}")
         keys = [(run_id, item_id, row["attempt"]) for row in attempts]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from tests.simulation.endpoint import Asked, Weather
+from tests.simulation.endpoint import Asked, Place, Weather
 from tests.simulation.machine import Misfortune
 
 if TYPE_CHECKING:
@@ -19,10 +19,11 @@ def trace(evidence: Evidence, requests: int | None = 12) -> str:
     lines = [
         f"seed {evidence.seed}: {len(kinds)} rows ({kinds.count('bad')} bad, {kinds.count('duplicate')} "
         f"duplicates, {len(scenario.oddities)} odd), {scenario.ending}, "
-        f"{scenario.retry.max_attempts} tries, parts of {scenario.part_items}"
+        f"{scenario.retry.max_attempts} tries, parts of {scenario.part_items}, max. outage "
+        f"{scenario.max_outage_s:g} s, fallbacks {scenario.fallbacks or 'none'}"
     ]
     lines += [_session(evidence, session) for session in evidence.sessions]
-    asked = evidence.endpoint.asked
+    asked = evidence.account.asked
     shown = asked if requests is None else asked[-requests:]
     if len(shown) < len(asked):
         lines.append(f"  … {len(asked) - len(shown)} requests before these:")
@@ -33,7 +34,7 @@ def trace(evidence: Evidence, requests: int | None = 12) -> str:
 def digest(evidence: Evidence) -> str:
     """The same for two nights that went the same."""
     told = hashlib.sha256()
-    for one in evidence.endpoint.asked:
+    for one in evidence.account.asked:
         told.update(f"{one.key} {one.at_us} {one.fate.name} {one.done_us} {one.bill}".encode())
     for session in evidence.sessions:
         state = session.summary.state if session.summary else None
@@ -46,13 +47,15 @@ def _session(evidence: Evidence, session: Session) -> str:
     took_s = (session.ends_us - session.begins_us) / 1e6
     ended = "died" if session.is_crashed else "never began" if session.refusal else "?"
     if session.summary is not None:
-        halts = ", ".join(f"{halt.model}: {halt.error_class}" for halt in session.summary.halts)
+        halts = ", ".join(
+            f"{_host(halt.endpoint)}, {halt.model or 'all models'}: {halt.error_class}"
+            for halt in session.summary.halts
+        )
         ended = session.summary.state + (f" ({halts})" if halts else "")
     stop = session.scenario.stop
     parts = [
-        f"{session.scenario.slots} slots",
         f"{asked} requests in {took_s:,.1f} s",
-        _weather(session.scenario.weather),
+        *[_place(place) for place in session.scenario.places],
         _misfortune(session.scenario.misfortune),
         f"{stop.why} at {stop.at_s:.1f} s, grace {stop.grace_s:g} s" if stop else "",
         f"{session.ledger_faults} + {session.store_faults} faults"
@@ -60,6 +63,18 @@ def _session(evidence: Evidence, session: Session) -> str:
         else "",
     ]
     return f"  session {session.number} of {session.run_id}: {ended}; {'; '.join(filter(None, parts))}"
+
+
+def _host(name: str) -> str:
+    return name.partition("://")[2].partition("/")[0].removesuffix(".example")
+
+
+def _place(place: Place) -> str:
+    told = f", told {place.rpm} rpm, {place.tpm} tpm" if place.rpm or place.tpm else ""
+    limits = f", {place.limits}" if place.limits else ""
+    only = f", only {', '.join(place.models)}" if place.models else ""
+    slots = place.slots or "adaptive"
+    return f"{_host(place.name)}: {slots} slots{only}{told}{limits}, {_weather(place.weather) or 'calm'}"
 
 
 def _weather(weather: Weather) -> str:
@@ -86,8 +101,8 @@ def _request(evidence: Evidence, asked: Asked) -> str:
     begins_us = evidence.sessions[asked.session - 1].begins_us
     at_s = (asked.at_us - begins_us) / 1e6
     took = f"{(asked.done_us - asked.at_us) / 1e6:.3f} s" if asked.is_delivered else "not delivered"
-    billed = "billed" if asked.is_billed else ""
+    billed = ("billed" if asked.is_billed else "") + ("  excused" if asked.is_excused else "")
     return (
         f"    {asked.number:>5}  session {asked.session}, {at_s:10.3f} s  {asked.key:<12} {asked.model:<14} "
-        f"{asked.fate.name}  {took}  {billed}"
+        f"{_host(asked.endpoint)}  {asked.fate.name}  {took}  {billed}"
     )
