@@ -17,6 +17,7 @@ from pipeline import errors
 from pipeline.dialects import DIALECTS
 from pipeline.plan import EndpointPlan, paced
 
+_BEFORE_A_FILE = (click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT)
 SETTINGS = ("base_url", "key_variable", "dialect", "models", "concurrency", "rpm", "tpm")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -28,11 +29,8 @@ def endpoint_plans(ctx: click.Context, options: Mapping[str, Any]) -> tuple[Endp
         Fault: a table is not what it should be, or no endpoint is meant at all.
     """
     tables = ctx.meta.get("mediabatch.endpoint")
-    is_typed = any(
-        ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-        for name in ("base_url", "embedded")
-    )
-    if tables is None or is_typed:
+    is_said = any(ctx.get_parameter_source(name) in _BEFORE_A_FILE for name in ("base_url", "embedded"))
+    if tables is None or is_said:
         base_url = base_url_of(ctx, options["base_url"], options["embedded"])
         found: tuple[EndpointPlan, ...] = (EndpointPlan(base_url, options["dialect"]),)
     else:
@@ -47,7 +45,7 @@ def endpoint_plans(ctx: click.Context, options: Mapping[str, Any]) -> tuple[Endp
             if names.count(name) > 1:
                 raise Fault(f"--config: two [[endpoint]] tables have the base_url {name}")
     given = paced(found, slots=options["concurrency"], rpm=options["rpm"], tpm=options["tpm"])
-    if tables is None or is_typed:
+    if tables is None or is_said:
         return given
     return tuple(
         _with_own(one, table) for one, table in zip(given, (_known(table) for table in tables), strict=True)
@@ -72,6 +70,8 @@ def fallbacks(ctx: click.Context) -> dict[str, str]:
                 f"--config, [fallback]: there is no error class {name!r}; `mediabatch report` shows those of "
                 "your runs"
             )
+        if kind.__subclasses__():
+            raise Fault(f"--config, [fallback]: {name} is a whole family of errors; name each class of it")
         if not isinstance(model, str) or not model.strip():
             raise Fault(f"--config, [fallback] {name}: not the name of a model")
     return table
@@ -86,7 +86,7 @@ def _plan(table: Mapping[str, Any], where: str, options: Mapping[str, Any]) -> E
     if not isinstance(base_url, str):
         raise Fault(f'{where}: it needs a base_url = "https://…/v1"')
     dialect = known.get("dialect", options["dialect"])
-    if dialect not in DIALECTS:
+    if not isinstance(dialect, str) or dialect not in DIALECTS:
         raise Fault(f"{where}: no such dialect {dialect!r}; there are {', '.join(DIALECTS)}")
     models = known.get("models", [])
     if not isinstance(models, list) or not all(isinstance(model, str) and model for model in models):
@@ -95,7 +95,9 @@ def _plan(table: Mapping[str, Any], where: str, options: Mapping[str, Any]) -> E
     if variable is not None and not (isinstance(variable, str) and _VARIABLE.fullmatch(variable)):
         raise Fault(f"{where}: key_variable is the name of an environment variable, not the key itself")
     if "concurrency" in known:
-        slots_of(known["concurrency"], f"{where}: concurrency")
+        slots = known["concurrency"]
+        is_number = isinstance(slots, int) and not isinstance(slots, bool)
+        slots_of(slots if is_number else str(slots), f"{where}: concurrency")
     for name in ("rpm", "tpm"):
         value = known.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import anyio
 
 from pipeline.dialects import Dialect
-from pipeline.errors import MediabatchError, RowError
+from pipeline.errors import MediabatchError, NeedsTooMuch, RowError
 from pipeline.gate import Clock, Entry, Gate, GateClosed
 from pipeline.halting import HaltRules
 from pipeline.pricing import PriceBook
@@ -54,6 +54,11 @@ class _Waiter:
     item: Item
     where: Endpoint | None = None
     patience: anyio.CancelScope | None = None
+    too_large: NeedsTooMuch | None = None
+    too_large_for: tuple[str, ...] = ()  # endpoints whose limit of tokens it could never pass
+
+    def suits(self, endpoint: Endpoint) -> bool:
+        return endpoint.serves(self.item.request.model) and endpoint.name not in self.too_large_for
 
 
 class Endpoints:
@@ -121,6 +126,8 @@ class Endpoints:
         try:
             while True:
                 self.check(model)
+                if me.too_large is not None and not any(me.suits(one) for one in self._endpoints):
+                    raise me.too_large
                 chosen, has_room = self._choose(me)
                 me.where = chosen
                 stands_aside = not has_room and self._is_of_no_use_elsewhere(model)
@@ -135,6 +142,10 @@ class Endpoints:
                         await anyio.sleep_forever()
                 except GateClosed:
                     continue  # it halted meanwhile
+                except NeedsTooMuch as error:
+                    assert chosen is not None
+                    me.too_large = me.too_large or error
+                    me.too_large_for += (chosen.name,)
                 finally:
                     self.asleep -= stands_aside
         finally:
@@ -144,7 +155,7 @@ class Endpoints:
     def _choose(self, me: _Waiter) -> tuple[Endpoint | None, bool]:
         """Where to wait, and whether it has room: only for whoever has waited longest. None: there is room,
         and somebody else is called to it first."""
-        serving = [one for one in self._endpoints if one.serves(me.item.request.model)]
+        serving = [one for one in self._endpoints if me.suits(one)]
         is_second = False
         for one in serving:
             if one.gate.has_room(me.item):  # an outage's next probe is room too
@@ -156,7 +167,7 @@ class Endpoints:
         return next((one for one in serving if not one.gate.is_out), serving[0]), False
 
     def _first_for(self, endpoint: Endpoint) -> _Waiter | None:
-        return next((one for one in self._waiting if endpoint.serves(one.item.request.model)), None)
+        return next((one for one in self._waiting if one.suits(endpoint)), None)
 
     def _call(self) -> None:
         """Whoever has waited longest for an endpoint that has room looks around. Nobody else does: it would

@@ -177,7 +177,9 @@ class Gate:
         self.check(model)
         tokens = self._need(item)
         if self._tokens is not None and tokens > self._tokens.limit:
-            raise NeedsTooMuch(item.row, tokens, self._tokens.limit)
+            if is_first:
+                raise NeedsTooMuch(item.row, tokens, self._tokens.limit)
+            tokens = self._tokens.limit  # it was let through when less was known
         if not self._queue and self._delay_s(tokens) <= 0.0:
             return self._admit(item, tokens, is_first)
         me = _Waiter(tokens)
@@ -308,9 +310,9 @@ class Gate:
             self._needs.learn(entry.item.request, tokens)
         if self._tokens is not None:
             if tokens is not None:
-                self._tokens.settle(entry.tokens, tokens)
+                self._tokens.settle(entry.tokens, tokens, entry.sent_s)
             elif error is not None and error.state == "not_billed":
-                self._tokens.settle(entry.tokens, 0.0)
+                self._tokens.settle(entry.tokens, 0.0, entry.sent_s)
 
     def _read(self, entry: Entry, headers: Mapping[str, str], now_s: float) -> None:
         """Limits in the headers; those of attempts older than one already read are stale."""
@@ -369,7 +371,7 @@ class Gate:
             self._pace.refused(min(trip_s, FIRST_ROUND_TRIP_S), trip_s, now_s)
 
     def _unanswered(self, entry: Entry, error: AttemptError, now_s: float) -> None:
-        if isinstance(error, ConnectFailed) and not self._breaker.has_answered:
+        if isinstance(error, ConnectFailed) and not (self._breaker.has_answered or self._breaker.is_open):
             return  # an address that never answered is judged by the rules of halting
         if self._failing_since_s is None:
             self._failing_since_s = now_s

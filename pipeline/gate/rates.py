@@ -6,6 +6,7 @@ They are refilled smoothly; nobody is ever let through in a crowd. Times are sec
 
 from __future__ import annotations
 
+from collections import deque
 from math import exp2, inf, log
 
 from pipeline.gate.slots import Verdict
@@ -15,43 +16,68 @@ BURST_SHARE = 0.01
 """Of the minute's limit that may go at once."""
 
 
-class PerMinute:
-    """A limit that a person told: a bucket that holds a small burst and is refilled evenly.
+GRAIN_S = 0.25
+"""What went within so long is remembered as one."""
 
-    The refill is less than the limit by what may go at once, so that no window of a minute, wherever it
-    begins, holds more than the limit. An amount larger than the bucket waits until it is full and leaves a
-    debt; what turns out to be more or less than was taken is settled afterwards.
+
+class PerMinute:
+    """A limit that a person told: a bucket that holds a small burst and is refilled evenly, and a memory of
+    the last minute.
+
+    The bucket spreads what goes; its refill is less than the limit by what may go at once. An amount larger
+    than the bucket waits until it is full and leaves a debt. The memory sees to it that no window of a
+    minute, wherever it begins, holds more than the limit, whatever the amounts. What turns out to be more or
+    less than was taken is settled afterwards, in both.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._burst = max(1.0, limit * BURST_SHARE)
-        self._largest = self._burst
+        self._per_s = (limit - self._burst + 1.0) / WINDOW_S
         self._level = self._burst
         self._at_s: float | None = None
-
-    @property
-    def per_s(self) -> float:
-        return max(self.limit - self._largest + 1.0, self.limit / 2) / WINDOW_S
+        self._minute: deque[list[float]] = deque()  # [when, how much], by grains
+        self._in_minute = 0.0
 
     def delay_s(self, amount: float, now_s: float) -> float:
-        self._refill(now_s)
+        self._pass(now_s)
         missing = min(amount, self._burst) - self._level
-        return missing / self.per_s if missing > 1e-9 else 0.0
+        delay_s = missing / self._per_s if missing > 1e-9 else 0.0
+        over = self._in_minute + amount - self.limit
+        for at_s, went in self._minute:
+            if over <= 1e-9:
+                break
+            over -= went
+            delay_s = max(delay_s, at_s + GRAIN_S + WINDOW_S - now_s)
+        return delay_s
 
     def take(self, amount: float, now_s: float) -> None:
-        self._refill(now_s)
+        self._pass(now_s)
         self._level -= amount
-        self._largest = max(self._largest, amount)
+        self._in_minute += amount
+        if self._minute and now_s - self._minute[-1][0] < GRAIN_S:
+            self._minute[-1][1] += amount
+        else:
+            self._minute.append([now_s, amount])
 
-    def settle(self, taken: float, used: float) -> None:
-        """What was taken as an estimate turned out to be this much."""
+    def settle(self, taken: float, used: float, at_s: float) -> None:
+        """What was taken then, as an estimate, turned out to be this much."""
         self._level = min(self._burst, self._level + taken - used)
+        for grain in reversed(self._minute):
+            if grain[0] <= at_s:
+                grain[1] += used - taken
+                self._in_minute += used - taken
+                break
 
-    def _refill(self, now_s: float) -> None:
+    def _pass(self, now_s: float) -> None:
         if self._at_s is not None:
-            self._level = min(self._burst, self._level + (now_s - self._at_s) * self.per_s)
+            self._level = min(self._burst, self._level + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
+        minute = self._minute
+        while minute and minute[0][0] + GRAIN_S + WINDOW_S <= now_s:
+            self._in_minute -= minute.popleft()[1]
+        if not minute:
+            self._in_minute = 0.0  # what rounding left
 
 
 PLENTY = 0.5
@@ -130,7 +156,9 @@ MEASURED_S, MEASURED_TRIPS = 0.5, 4
 JUST_BELOW = 0.97
 GROWTH_PER_S = 0.012
 GROWTH_DOUBLES_S = 10.0
-LEAST_OF_BEST = 0.05
+LONGEST_HELD_S = 2.0
+"""A longer hold than that makes growth no slower."""
+LEAST_OF_BEST = 0.1
 MOST_LATE_S = 0.1
 
 
@@ -148,6 +176,7 @@ class Pace:
         self._base_per_s = 0.0
         self._grows_since_s = 0.0
         self._growth = GROWTH_PER_S
+        self._held_s = 0.0  # since then
         self._since_s: float | None = None
         self._accepted = 0
         self._next_s = 0.0
@@ -166,10 +195,11 @@ class Pace:
             return
         rate = self._accepted / measured_s
         now_per_s = self._now_per_s(now_s)
-        self._best_per_s = max(self._best_per_s, rate)
+        self._best_per_s = max(self._best_per_s, self._accepted / max(measured_s - self._held_s, MEASURED_S))
         slower = JUST_BELOW * (rate if now_per_s is None else min(rate, now_per_s))
         self.per_s = self._base_per_s = max(slower, LEAST_OF_BEST * self._best_per_s)
-        self._growth = GROWTH_PER_S / (1.0 + 10.0 * hold_s)
+        self._growth = GROWTH_PER_S / (1.0 + 10.0 * min(hold_s, LONGEST_HELD_S))
+        self._held_s = hold_s
         self._grows_since_s = now_s + hold_s
         self._since_s, self._accepted = now_s, 0
 

@@ -36,11 +36,11 @@ def test_no_minute_ever_holds_more_requests_than_the_limit(limit: int, gaps_s: l
 
 @given(
     st.integers(1_000, 100_000),
-    st.lists(st.tuples(st.floats(1, 500), st.floats(0, 30)), min_size=1, max_size=150),
+    st.lists(st.tuples(st.floats(1, 1_000), st.floats(0, 30)), min_size=1, max_size=150),
 )
 def test_no_minute_ever_holds_more_tokens_than_the_limit(limit: int, asked: list[tuple[float, float]]):
     went = admitted(limit, [amount for amount, _ in asked], [gap_s for _, gap_s in asked])
-    assert most_in_a_minute(went) <= limit + 1.0
+    assert most_in_a_minute(went) <= limit + 1e-6
 
 
 @pytest.mark.parametrize(("limit", "least"), [(6_000, 0.97), (600, 0.97), (60, 0.97), (7, 0.97), (1, 0.97)])
@@ -60,7 +60,7 @@ def test_tokens_that_were_guessed_wrong_are_settled_by_what_was_used():
             now_s += delay_s
             continue
         bucket.take(100, now_s)
-        bucket.settle(100, 400)
+        bucket.settle(100, 400, now_s)
         used += 400
     assert 0.97 * 600_000 <= used <= 600_000 * 1.01
 
@@ -69,7 +69,7 @@ def test_what_was_set_aside_too_much_is_given_back():
     bucket = PerMinute(6_000)
     bucket.take(60, 0.0)
     assert bucket.delay_s(60, 0.0) > 0
-    bucket.settle(60, 0.0)
+    bucket.settle(60, 0.0, 0.0)
     assert bucket.delay_s(60, 0.0) == 0.0
 
 

@@ -195,8 +195,8 @@ class GateWatch:
                 raise Broken(OUTAGES, f"{self._name} is called out after {len(self._nobody)} odd rows")
             self._out_since_s = now_s
         if was_out and not is_out:
-            if is_nobody:
-                raise Broken(OUTAGES, f"{self._name} is called back, though nobody answered")
+            if is_nobody or entry.sent_s < (self._out_since_s or 0.0):
+                raise Broken(OUTAGES, f"{self._name} is called back, though no probe was answered")
             self._opened_s, self._out_since_s = now_s, None
         if not is_out:
             if len(self._nobody) >= MANY_ROWS:

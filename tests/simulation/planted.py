@@ -493,6 +493,9 @@ class NeverGoesElsewhere(Endpoints):
     def _choose(self, me: Any) -> tuple[Endpoint, bool]:
         return next(one for one in self if one.serves(me.item.request.model)), True
 
+    def _call(self) -> None:
+        pass
+
 
 class WaitsWithEverybody(Endpoints):
     """An endpoint lies idle while all workers wait for another one, which alone serves their models."""
@@ -622,7 +625,7 @@ BUGS = (
     Bug("ignores holds", [HOLDS], _each("gate", IgnoresHolds)),
     Bug("makes a new key each time", [KEYS], _as("_recorder", NewKeyEachTime)),
     Bug("halts on one odd row", [STOPS], _each("rules", HaltsOnOneOddRow)),
-    Bug("never halts", [STOPS], _each("rules", NeverHalts)),
+    Bug("never halts", [STOPS, PLACES], _each("rules", NeverHalts)),
     Bug("never gives up on a hopeless manifest", [STOPS], _as("_first_answers", NeverGivesUp)),
     Bug("ignores signals", [STOPS], _as("", IgnoresSignals)),
     Bug("says done, whatever happened", [STOPS, ROWS, LIMIT, PAID], _as("", SaysDone)),
@@ -643,7 +646,7 @@ BUGS = (
     Bug("loses its probe", [OUTAGES], _each("gate._breaker", LosesItsProbe)),
     Bug("burns tries in an outage", [OUTAGES, STOPS], burn_tries),
     Bug("gives an endpoint up too soon", [OUTAGES], wait_times(0.25)),
-    Bug("never gives an endpoint up", [OUTAGES, STOPS], wait_times(1e9)),
+    Bug("never gives an endpoint up", [OUTAGES, STOPS, PLACES], wait_times(1e9)),
     Bug("keeps asking a halted endpoint", [PLACES, STOPS, TRIES], _each("gate", ForgetsItsHalts)),
     Bug("keeps asking a dead endpoint", [PLACES], _each("gate", AsksTheDead)),
     Bug("never goes elsewhere", [LIMIT], _as("endpoints", NeverGoesElsewhere)),

@@ -133,7 +133,13 @@ class Watch:
         endpoints = self.run.endpoints
         while True:
             now_s = trio.current_time()
-            can_ask = self.run.state == "done" and endpoints.asleep <= (LIVE_PER_SLOT - 1) * endpoints.slots
+            # Where slots were cut, those under way beyond them keep workers from other endpoints for a while.
+            is_cut = any(one.under_way > one.gate.slots.limit for one in self._gates)
+            can_ask = (
+                not is_cut
+                and self.run.state == "done"
+                and endpoints.asleep <= (LIVE_PER_SLOT - 1) * endpoints.slots
+            )
             models = [model for model, left in self._left.items() if left] if can_ask else []
             for one in self._gates:
                 one.look(now_s, has_work=any(one.endpoint.serves(model) for model in models))
