@@ -90,10 +90,15 @@ class Watch:
 
     def _check_live(self) -> None:
         in_flight = sum(wire.in_flight for wire in self._wires)
-        slots = self._most_slots = max(self._most_slots, sum(one.gate.slots.limit for one in self._gates))
+        slots = self._seen_slots()
         live = in_flight + self.run.endpoints.asleep
         if in_flight > slots or live > LIVE_PER_SLOT * slots:
             raise Broken(LIMIT, f"{in_flight} in flight, {live} items live, with {slots} slots")
+
+    def _seen_slots(self) -> int:
+        """The most there have been: slots may be cut between an admission and the request that follows it."""
+        self._most_slots = max(self._most_slots, sum(one.gate.slots.limit for one in self._gates))
+        return self._most_slots
 
     def waits(self, item: Item) -> None:
         """An item begins to wait at one of the gates, or goes on to wait at another."""
@@ -107,6 +112,7 @@ class Watch:
 
     def admitted(self, item: Item, entry: Entry, now_s: float) -> None:
         self._entries[item.row] = now_s, entry.tokens
+        self._seen_slots()
         if not self._are_several:
             return
         came, model = self._waits_since.pop(item.row)
