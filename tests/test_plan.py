@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pipeline.plan import Anew, EndpointPlan, Plan, plan_of, timeouts_of
+from pipeline.errors import UsageError
+from pipeline.plan import Anew, EndpointPlan, Plan, Secrets, paced, plan_of, resumed, timeouts_of
 from pipeline.retry import RetryRules
 from pipeline.transport import Timeouts
 
@@ -86,3 +87,54 @@ def test_the_ledger_lies_beside_run_json_or_where_it_is_told_to():
 @pytest.mark.parametrize(("total_s", "connect_s"), [(300.0, 10.0), (10.0, 10.0), (4.0, 4.0)])
 def test_one_timeout_makes_all_three(total_s: float, connect_s: float):
     assert timeouts_of(total_s) == Timeouts(connect_s=connect_s, read_s=total_s, total_s=total_s)
+
+
+def test_what_is_said_of_pace_holds_for_every_endpoint_and_what_is_not_stays():
+    first, second = (
+        EndpointPlan("https://a.example/v1", "newapi", slots=4, rpm=60),
+        EndpointPlan(None, "openai"),
+    )
+    assert paced((first, second), slots=None, rpm=None, tpm=None) == (first, second)
+    assert paced((first, second), slots=9, rpm=None, tpm=500) == (
+        replace(first, slots=9, tpm=500),
+        replace(second, slots=9, tpm=500),
+    )
+    assert paced((first,), slots="auto", rpm=None, tpm=None) == (replace(first, slots=None),)
+
+
+def test_a_resumed_run_may_go_at_another_pace():
+    faster = replace(
+        PLAIN,
+        endpoints=paced(PLAIN.endpoints, slots=9, rpm=600, tpm=9_000),
+        max_outage_s=5,
+        header_names=("X",),
+    )
+    assert resumed(PLAIN, faster) == faster
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"endpoints": ODD.endpoints}, "the endpoints ('https://endpoint.example/v1' → 'embedded, else"),
+        ({"endpoints": (*PLAIN.endpoints, *PLAIN.endpoints)}, "the endpoints ("),
+        ({"endpoints": (replace(PLAIN.endpoints[0], models=("a",)),)}, "the endpoints ("),
+        ({"fallbacks": {"BadInput": "b"}}, "the fallbacks ({} → {'BadInput': 'b'})"),
+    ],
+)
+def test_a_resumed_run_asks_the_same_endpoints_and_fallbacks(changes: dict[str, Any], told: str):
+    with pytest.raises(UsageError) as caught:
+        resumed(PLAIN, replace(PLAIN, **changes))
+    assert told in str(caught.value)
+
+
+def test_each_key_goes_to_its_own_endpoint_and_extra_headers_to_all():
+    secrets = Secrets("the usual", {"X-Team": "night"}, {"OTHER_KEY": "the other"})
+    assert secrets.headers_for(None) == {"Authorization": "Bearer the usual", "X-Team": "night"}
+    assert secrets.headers_for("OTHER_KEY") == {"Authorization": "Bearer the other", "X-Team": "night"}
+    assert Secrets().headers_for(None) == {}
+
+
+def test_secrets_do_not_show():
+    shown = repr(Secrets("the usual", {"X-Team": "night"}, {"OTHER_KEY": "the other"}))
+    for secret in ("the usual", "night", "the other"):
+        assert secret not in shown

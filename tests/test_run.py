@@ -226,6 +226,21 @@ async def test_twenty_answers_all_alike_stop_the_run_and_bad_rows_are_no_answers
     assert [(halt.model, halt.error_class) for halt in run.halts] == [(None, "AllAlike")]
 
 
+@on_virtual_time
+async def test_answers_of_another_model_show_that_not_everything_is_wrong():
+    """The rule of the first twenty looks across models: one success is enough."""
+
+    async def script(asked):
+        return answer() if asked.prompt == "i3" else refusal(400)
+
+    rows = [item(f"i{row}", row, "b-model" if row == 3 else "a-model") for row in range(1, 61)]
+    gathered = Gathered()
+    run = Run(RowsAtHand(rows), endpoint(ScriptedWire(script), slots=1), gathered, no_repeats())
+    await run.execute()
+    assert run.state == "done"
+    assert kinds(gathered) == {"ok": 1, "failed": 59}
+
+
 @pytest.mark.parametrize("limit", [0, 1, 60, 1000])
 @on_virtual_time
 async def test_a_limit_asks_the_first_rows_alone(limit: int):

@@ -143,6 +143,14 @@ def test_a_rehearsal_calls_itself_one(capsys):
     assert "rehearsed with the embedded endpoint: no model was asked, and nothing was spent" in lines
 
 
+def test_with_several_endpoints_a_halt_says_which_of_them(capsys):
+    two = (EndpointPlan(ENDPOINT, "newapi"), EndpointPlan("https://other.example/v1", "openai"))
+    down = Halt("https://other.example/v1", None, "EndpointDown", "it has answered nobody")
+    lines = shown(capsys, summary(outcome(), halts=(HALT, down), state="halted"), plan(endpoints=two))
+    assert f"halted (model a-model at {ENDPOINT}): KeyRejected: {HALT.message}" in lines
+    assert "halted (the run at https://other.example/v1): EndpointDown: it has answered nobody" in lines
+
+
 def test_what_halted_it_is_to_be_mended_first(capsys):
     lines = shown(capsys, summary(outcome(), halts=(HALT,), state="halted"))
     assert lines[-1] == "next: mend what halted it, then mediabatch resume r1"

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import BadInput, RowError, StoreError
 from pipeline.records import BadRow, NotAttempted
 from pipeline.store.history import history_of, similar_ids
-from pipeline.store.reader import latest_outcomes, run_facts, run_ids, scan
+from pipeline.store.reader import latest_outcomes, remembered_level, run_facts, run_ids, scan
 from pipeline.store.schemas import RESULTS, SCHEMAS
 from tests.made import NOW, attempt, item, outcome, write
 
@@ -174,3 +174,32 @@ def test_ids_that_hold_the_text_are_similar(tmp_path: Path):
     assert similar_ids(tmp_path, "default", "cat.") == ["cat.1", "cat.2"]
     assert similar_ids(tmp_path, "default", "cat", most=1) == ["cat.1"]
     assert similar_ids(tmp_path, "other", "cat") == []
+
+
+# The level of slots
+
+
+def found(out: Path, run_id: str, levels: dict[str, int] | None, model: str = "a-model") -> None:
+    """A run that found these levels; None: it is older than levels."""
+    plan = {"plan": {"model": model}}
+    write(out, run_id=run_id, facts=plan if levels is None else {**plan, "levels": levels})
+
+
+def test_the_level_that_is_remembered_is_that_of_the_newest_run(tmp_path: Path):
+    found(tmp_path, "r1", {"https://a.example/v1": 40})
+    found(tmp_path, "r2", {"https://a.example/v1": 60, "https://b.example/v1": 9})
+    found(tmp_path, "r3", None)
+    assert remembered_level(tmp_path, "https://a.example/v1", "a-model") == 60
+    assert remembered_level(tmp_path, "https://b.example/v1", "a-model") == 9
+
+
+def test_the_level_of_another_endpoint_or_model_is_none(tmp_path: Path):
+    found(tmp_path, "r1", {"https://a.example/v1": 40})
+    found(tmp_path, "r2", {"https://a.example/v1": 60}, model="b-model")
+    found(tmp_path, "r3", {"https://b.example/v1": 9})
+    assert remembered_level(tmp_path, "https://a.example/v1", "a-model") == 40
+    assert remembered_level(tmp_path, "https://a.example/v1", "c-model") is None
+
+
+def test_where_there_is_no_store_yet_there_is_no_level(tmp_path: Path):
+    assert remembered_level(tmp_path / "nowhere", "https://a.example/v1", "a-model") is None
