@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -171,10 +172,16 @@ def _key_in(endpoint: EndpointPlan) -> str:
     key = os.environ.get(endpoint.key_variable, "").strip()
     if not key:
         raise Fault(
-            f"endpoint {endpoint.name}: its key should be in the variable {endpoint.key_variable}, which is "
+            f"endpoint {endpoint.name}: its key should be in {_variable(endpoint.key_variable)}, which is "
             "not set"
         )
     return _checked_key(key)
+
+
+def _variable(name: str) -> str:
+    """A key in its place is not repeated."""
+    is_name = re.fullmatch(r"[A-Z][A-Z0-9_]{0,60}", name)
+    return f"the variable {name}" if is_name else "its key_variable"
 
 
 def _checked_key(key: str) -> str:

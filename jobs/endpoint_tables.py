@@ -47,9 +47,7 @@ def endpoint_plans(ctx: click.Context, options: Mapping[str, Any]) -> tuple[Endp
     given = paced(found, slots=options["concurrency"], rpm=options["rpm"], tpm=options["tpm"])
     if tables is None or is_said:
         return given
-    return tuple(
-        _with_own(one, table) for one, table in zip(given, (_known(table) for table in tables), strict=True)
-    )
+    return tuple(_with_own(ctx, one, table) for one, table in zip(given, map(_known, tables), strict=True))
 
 
 def fallbacks(ctx: click.Context) -> dict[str, str]:
@@ -107,16 +105,21 @@ def _plan(table: Mapping[str, Any], where: str, options: Mapping[str, Any]) -> E
     )
 
 
-def _with_own(one: EndpointPlan, table: Mapping[str, Any]) -> EndpointPlan:
-    """With what its own table says of pace."""
-    slots = table.get("concurrency")
-    (own,) = paced(
+def _with_own(ctx: click.Context, one: EndpointPlan, table: Mapping[str, Any]) -> EndpointPlan:
+    """With what its own table says of pace, unless the command line or a variable says otherwise."""
+    own = {
+        name: table.get(name)
+        for name in ("concurrency", "rpm", "tpm")
+        if ctx.get_parameter_source(name) not in _BEFORE_A_FILE
+    }
+    slots = own.get("concurrency")
+    (with_own,) = paced(
         (one,),
         slots=None if slots is None else slots_of(slots, "concurrency"),
-        rpm=table.get("rpm"),
-        tpm=table.get("tpm"),
+        rpm=own.get("rpm"),
+        tpm=own.get("tpm"),
     )
-    return own
+    return with_own
 
 
 def _known(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,10 +66,9 @@ class Case:
         self.attempts.append(attempt)
         self.endpoint = endpoint
         self.met_outage = isinstance(attempt.error, NOBODY_ANSWERED) and endpoint.gate.is_out
-        if self.met_outage and (
-            # The last few items of a run may be what makes the endpoint fall over: not for ever, then.
-            self.excused < self.endpoints.rules.max_attempts or not self.endpoints.is_work_over
-        ):
+        # Items may themselves be what makes an endpoint fall over, the last of a run above all: not for ever.
+        most = self.endpoints.rules.max_attempts * (1 if self.endpoints.is_work_over else 2)
+        if self.met_outage and self.excused < most:
             self.excused += 1
 
     def goes_on(self) -> None:
@@ -173,7 +172,7 @@ async def send_once(case: Case) -> Attempt:
     item, request = case.item, case.item.request
     now = case.endpoints.now
     number = case.recorder.tries_of(item.row).attempts + 1
-    endpoint, entry = await case.endpoints.enter(item, is_first=not case.attempts)
+    endpoint, entry = await case.endpoints.enter(item, case.endpoint if case.attempts else None)
     reply: Reply | None = None
     error: AttemptError | None = None
     status: int | None = 200
@@ -203,7 +202,7 @@ async def send_once(case: Case) -> Attempt:
         endpoint.gate.abandon(entry)
         raise
     usage = reply.usage if reply else None
-    endpoint.gate.leave(entry, error, usage.total_tokens if usage else None, headers)
+    case.endpoints.leave(endpoint, entry, error, usage.total_tokens if usage else None, headers)
     priced = charge(reply, request, endpoint, done_at)
     attempt = Attempt(
         ticket=ticket,

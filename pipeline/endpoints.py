@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import anyio
 
 from pipeline.dialects import Dialect
-from pipeline.errors import MediabatchError, NeedsTooMuch, RowError
+from pipeline.errors import AttemptError, MediabatchError, NeedsTooMuch, RowError
 from pipeline.gate import Clock, Entry, Gate, GateClosed
 from pipeline.halting import HaltRules
 from pipeline.pricing import PriceBook
@@ -52,6 +52,7 @@ class _Waiter:
     """An attempt that waits at one of several endpoints. Its ``patience`` cancelled, it looks around."""
 
     item: Item
+    last: Endpoint | None = None
     where: Endpoint | None = None
     patience: anyio.CancelScope | None = None
     too_large: NeedsTooMuch | None = None
@@ -108,8 +109,9 @@ class Endpoints:
         """Seconds in which nobody answered, so far."""
         return sum(one.gate.out_s() for one in self._endpoints)
 
-    async def enter(self, item: Item, *, is_first: bool = True) -> tuple[Endpoint, Entry]:
-        """Wait until an attempt may go, and say where to. ``is_first``: its item was not tried before.
+    async def enter(self, item: Item, last: Endpoint | None = None) -> tuple[Endpoint, Entry]:
+        """Wait until an attempt may go, and say where to. ``last``: where its item was tried before; others
+        are asked first.
 
         Raises:
             GateClosed: nothing goes any more for this model.
@@ -120,8 +122,8 @@ class Endpoints:
             raise RowError(item.row, f"no endpoint serves the model {model!r}", column="model")
         if len(self._endpoints) == 1:
             self.check(model)
-            return self._endpoints[0], await self._endpoints[0].gate.enter(item, is_first=is_first)
-        me = _Waiter(item)
+            return self._endpoints[0], await self._enter_only(self._endpoints[0], item, last)
+        me = _Waiter(item, last)
         self._waiting[me] = None
         try:
             while True:
@@ -130,7 +132,10 @@ class Endpoints:
                     raise me.too_large
                 chosen, has_room = self._choose(me)
                 me.where = chosen
-                stands_aside = not has_room and self._is_of_no_use_elsewhere(model)
+                stands_aside = not has_room and (
+                    self._is_of_no_use_elsewhere(model)
+                    or (last is not None and chosen is not None and chosen.gate.is_out)
+                )
                 if stands_aside:
                     self.asleep += 1
                     self._on_room()
@@ -138,7 +143,7 @@ class Endpoints:
                     with anyio.CancelScope() as me.patience:
                         self._call()
                         if chosen is not None:
-                            return chosen, await chosen.gate.enter(item, is_first=is_first)
+                            return chosen, await chosen.gate.enter(item, is_first=last is None)
                         await anyio.sleep_forever()
                 except GateClosed:
                     continue  # it halted meanwhile
@@ -152,10 +157,38 @@ class Endpoints:
             del self._waiting[me]
             self._call()
 
+    async def _enter_only(self, only: Endpoint, item: Item, last: Endpoint | None) -> Entry:
+        # In an outage those that were tried stand aside: what was not tried is the better probe.
+        stands_aside = last is not None and only.gate.is_out
+        if stands_aside:
+            self.asleep += 1
+            self._on_room()
+        try:
+            return await only.gate.enter(item, is_first=last is None)
+        finally:
+            self.asleep -= stands_aside
+
+    def leave(
+        self,
+        endpoint: Endpoint,
+        entry: Entry,
+        error: AttemptError | None,
+        tokens: int | None,
+        headers: Mapping[str, str] | None,
+    ) -> None:
+        """An attempt has ended there."""
+        was_down = endpoint.gate.down is not None
+        endpoint.gate.leave(entry, error, tokens, headers)
+        if not was_down and endpoint.gate.down is not None:
+            self._call_those_in_no_line()
+            self._wake()
+        if self._waiting:
+            self._call()
+
     def _choose(self, me: _Waiter) -> tuple[Endpoint | None, bool]:
         """Where to wait, and whether it has room: only for whoever has waited longest. None: there is room,
         and somebody else is called to it first."""
-        serving = [one for one in self._endpoints if me.suits(one)]
+        serving = sorted((one for one in self._endpoints if me.suits(one)), key=lambda one: one is me.last)
         is_second = False
         for one in serving:
             if one.gate.has_room(me.item):  # an outage's next probe is room too
@@ -216,6 +249,10 @@ class Endpoints:
         """Admit nothing more for this model there."""
         endpoint.gate.halt(model, reason)
         self._call_those_in_no_line()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Sleepers look whether anything goes any more for their model."""
         self._closing.set()
         self._closing = anyio.Event()
 

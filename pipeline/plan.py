@@ -181,7 +181,13 @@ def resumed(stored: Plan, asked: Plan) -> Plan:
         if getattr(stored, name) != getattr(asked, name)
     ]
     if [one.asks for one in stored.endpoints] != [one.asks for one in asked.endpoints]:
-        changed.insert(0, f"the endpoints ({_short(stored.endpoint)} → {_short(asked.endpoint)})")
+        before, after = stored.endpoint, asked.endpoint
+        if before == after:
+            before, after = (
+                ", ".join(" ".join((one.dialect, *one.models)) for one in plan.endpoints)
+                for plan in (stored, asked)
+            )
+        changed.insert(0, f"the endpoints ({_short(before)} → {_short(after)})")
     if changed:
         raise UsageError(
             f"run {stored.run_id} cannot go on, because this would change {', '.join(changed)}; "

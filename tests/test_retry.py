@@ -237,13 +237,6 @@ async def test_a_few_odd_items_among_healthy_ones_fail_after_their_tries_whoever
     assert anyio.current_time() < 120
 
 
-ONLY_ODD_PROBES = pytest.mark.xfail(
-    strict=True,
-    reason="while it seems out, the odd items alone are sent as probes, and healthy ones never are",
-)
-
-
-@ONLY_ODD_PROBES
 @pytest.mark.parametrize(("slots", "odd"), [(4, range(20, 31)), (32, range(100, 181))])
 @on_virtual_time
 async def test_odd_items_that_stand_together_do_not_stop_the_healthy_ones_after_them(slots: int, odd: range):
@@ -262,7 +255,6 @@ async def test_odd_items_that_stand_together_do_not_stop_the_healthy_ones_after_
     assert anyio.current_time() < 1_800
 
 
-@ONLY_ODD_PROBES
 @on_virtual_time
 async def test_items_that_are_nearly_all_odd_fail_and_hold_no_run_for_an_hour():
     """A run over what failed last night, and fails again: somebody answers first, then nobody any more."""

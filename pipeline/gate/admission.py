@@ -48,6 +48,7 @@ RAMP_FROM = 0.125
 START_S = 1.0
 FIRST_ROUND_TRIP_S = 1.0
 """Until one is known; and the longest hold after a 429 that names no time."""
+LONGEST_BLIND_HOLD_S = 30.0
 IN_QUESTION = 0.9
 """Of the slots in use when a 429 comes: below, it was the pace that let too much through."""
 DEFAULT_MAX_OUTAGE_S = 3_600.0
@@ -150,7 +151,7 @@ class Gate:
     @property
     def level(self) -> int | None:
         """The number of slots that proved itself, where they adapt."""
-        return self.slots.level if self.slots.adapts else None
+        return self.slots.proved
 
     def out_s(self) -> float:
         """Seconds in which nobody answered, so far."""
@@ -367,8 +368,10 @@ class Gate:
         if named_s is not None:
             self._pace.refused(named_s, trip_s, now_s)
         elif verdict != "edge":
-            self.hold(min(trip_s, FIRST_ROUND_TRIP_S))
-            self._pace.refused(min(trip_s, FIRST_ROUND_TRIP_S), trip_s, now_s)
+            # Again and again with nothing in between: a window that is shut, which holds soon outlast.
+            hold_s = min(min(trip_s, FIRST_ROUND_TRIP_S) * 2.0**self._refusals.in_vain, LONGEST_BLIND_HOLD_S)
+            self.hold(hold_s)
+            self._pace.refused(hold_s, trip_s, now_s)
 
     def _unanswered(self, entry: Entry, error: AttemptError, now_s: float) -> None:
         if isinstance(error, ConnectFailed) and not (self._breaker.has_answered or self._breaker.is_open):

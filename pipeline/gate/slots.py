@@ -17,8 +17,9 @@ MOST_SLOTS = 2_000
 
 LEAST_ANSWERS, ENOUGH_ANSWERS = 8, 32
 """Of an epoch, at least: while slots double, and when small differences count."""
-BUSY_SHARE = 0.8
-"""Of the slots in use, on average: below, something else is the limit, and more would change nothing."""
+NEARLY_ALL, BUSY_SHARE = 0.8, 0.1
+"""Of the slots, in use when so large a share of the answers came: else something else is the limit, and more
+slots would change nothing. (Answers may come in waves, of which only the first find all slots in use.)"""
 PAYS, COSTS = 0.4, 0.25
 """Of the gain in answers a second that so many more slots would bring at best, and of the loss that fewer
 would bring at worst: more slots are kept where they gain more than that, fewer where they lose less."""
@@ -46,7 +47,7 @@ class _Epoch:
     troubles: int = 0
     waited_s: float = 0.0  # latencies of its answers, added up
     in_use: int = 0  # slots in use when they came, added up
-    open: int = 0  # and slots there were
+    busy: int = 0  # answers that came when nearly all were
 
 
 class Slots:
@@ -62,9 +63,10 @@ class Slots:
         self.most = number or MOST_SLOTS
         self.limit = number or min(first or FIRST_SLOTS, self.most)
         self.adapts = number is None
+        self._is_proved = first is not None
         self._step = FIRST_STEP if number is None and first is None else LAST_STEP
         self._is_up = True
-        self._failures = 0  # of trials, one after another
+        self._failures = self._successes = 0  # of trials, one after another
         self._patience = 1
         self._rests = 0  # epochs until the next trial
         self._epoch = _Epoch(0.0)
@@ -77,8 +79,13 @@ class Slots:
 
     @property
     def level(self) -> int:
-        """What has proved itself: worth remembering."""
+        """What was there before the trial that goes on."""
         return self.limit if self._before is None else self._before
+
+    @property
+    def proved(self) -> int | None:
+        """The level that showed itself to be right, here or in an earlier run; None before a trial ended."""
+        return self.level if self.adapts and self._is_proved else None
 
     def answered(self, sent_s: float, now_s: float, *, in_use: int) -> None:
         """An attempt was answered, while ``in_use`` others were under way."""
@@ -89,7 +96,7 @@ class Slots:
             epoch.answers += 1
             epoch.waited_s += now_s - sent_s
             epoch.in_use += in_use + 1
-            epoch.open += self.limit
+            epoch.busy += in_use + 1 >= NEARLY_ALL * self.limit
             if epoch.answers >= max(self.limit, LEAST_ANSWERS if self._step >= 1.0 else ENOUGH_ANSWERS):
                 self._judge(epoch, now_s)
 
@@ -114,7 +121,8 @@ class Slots:
         elif verdict == "edge":
             self._fall(used - max(1, int(used * NUDGE)), now_s)
         else:
-            self._fall(int(used * FALL), now_s)
+            # Slots that are only opening do not tell how many there could be.
+            self._fall(max(int(used * FALL), self.limit // 2), now_s)
         if verdict == "edge":
             self._step = LAST_STEP
             self._rest()
@@ -127,7 +135,7 @@ class Slots:
 
     def _judge(self, epoch: _Epoch, now_s: float) -> None:
         """The end of an epoch."""
-        is_busy = epoch.in_use >= BUSY_SHARE * epoch.open
+        is_busy = epoch.busy >= BUSY_SHARE * epoch.answers
         used = epoch.in_use / epoch.answers
         speed = epoch.in_use / max(epoch.waited_s, 1e-9)  # by Little's law
         if not is_busy:
@@ -156,17 +164,22 @@ class Slots:
 
     def _end_trial(self, before: int, used: float, speed: float) -> None:
         """Stay at the new level, and go on from there; or go back, and try the other way."""
+        self._is_proved = True
         change = used / self._used - 1.0
         if speed / self._speed - 1.0 >= change * (PAYS if self._is_up else COSTS):
             self._set(self._target)
             self._used, self._speed = used, speed
             self._failures, self._patience = 0, 1
+            self._successes += 1
+            if self._successes >= 2:
+                self._step = min(self._step * 2, max(self._step, AFTER_FALL))
             if self.limit >= self._ceiling:
                 self._ceiling = inf
             return
         self._set(before)
         self._turn()
         self._failures += 1
+        self._successes = 0
         if self._step > LAST_STEP:
             self._step = max(self._step / 2, LAST_STEP)
         elif self._failures >= 2:  # both ways
@@ -174,6 +187,8 @@ class Slots:
 
     def _fall(self, limit: int, now_s: float) -> None:
         self._fell_from, self._fell_s = self.level, now_s
+        self._is_proved = True
+        self._successes = 0
         self._set(max(1, min(limit, self.limit)))
         self._step = AFTER_FALL
         self._is_up = True

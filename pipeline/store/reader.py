@@ -17,9 +17,6 @@ from pipeline.errors import StoreError
 from pipeline.records import EMBEDDED
 from pipeline.store.schemas import SCHEMAS
 
-LOOKED_BACK = 30
-"""Runs that are looked at for what they remember."""
-
 
 def scan(out: Path, dataset: str) -> pl.LazyFrame:
     """One dataset of the store, lazily; empty where nothing was written yet.
@@ -76,13 +73,14 @@ def run_ids(out: Path) -> list[str]:
 
 def remembered_level(out: Path, endpoint: str, model: str) -> int | None:
     """How many slots proved themselves at this endpoint in the newest run that asked it for this model."""
+    found: list[tuple[str, int]] = []
     with suppress(StoreError):
-        for run_id in reversed(run_ids(out)[-LOOKED_BACK:]):
+        for run_id in run_ids(out):
             facts = run_facts(out, run_id)
             level: int | None = facts.get("levels", {}).get(endpoint)
             if level is not None and facts["plan"]["model"] == model:
-                return level
-    return None
+                found.append((facts["started_at"], level))
+    return max(found)[1] if found else None
 
 
 def run_facts(out: Path, run_id: str) -> dict[str, Any]:

@@ -89,11 +89,18 @@ def test_settings_may_be_spelled_like_options(desk: Desk):
     assert desk.plan(config, A_KEY="sk-a-key-of-endpoint-a")["endpoints"] == [said(A, key_variable="A_KEY")]
 
 
-def test_what_the_options_say_of_pace_holds_for_those_that_say_nothing(desk: Desk):
-    plan = desk.plan(TWO, "--rpm", "60", "--concurrency", "3", "--dialect", "openai")
+def test_what_the_file_says_of_pace_holds_for_endpoints_that_say_nothing(desk: Desk):
+    plan = desk.plan(f'rpm = 60\nconcurrency = 3\ndialect = "openai"\n{TWO}')
     first, second = plan["endpoints"]
     assert (first["dialect"], first["slots"], first["rpm"], first["tpm"]) == ("openai", 3, 600, None)
     assert (second["dialect"], second["slots"], second["rpm"], second["tpm"]) == ("openai", 7, 60, 90_000)
+
+
+@pytest.mark.parametrize(("words", "env"), [(["--rpm", "60"], {}), ([], {"MEDIABATCH_RPM": "60"})])
+def test_what_is_typed_of_pace_holds_for_every_endpoint(desk: Desk, words: list[str], env: dict[str, str]):
+    first, second = desk.plan(TWO, *words, **env)["endpoints"]
+    assert (first["rpm"], second["rpm"]) == (60, 60)
+    assert (second["slots"], second["tpm"]) == (7, 90_000)
 
 
 @pytest.mark.parametrize(
