@@ -48,7 +48,6 @@ RAMP_FROM = 0.125
 START_S = 1.0
 FIRST_ROUND_TRIP_S = 1.0
 """Until one is known; and the longest hold after a 429 that names no time."""
-LONGEST_BLIND_HOLD_S = 30.0
 IN_QUESTION = 0.9
 """Of the slots in use when a 429 comes: below, it was the pace that let too much through."""
 DEFAULT_MAX_OUTAGE_S = 3_600.0
@@ -368,8 +367,7 @@ class Gate:
         if named_s is not None:
             self._pace.refused(named_s, trip_s, now_s)
         elif verdict != "edge":
-            # Again and again with nothing in between: a window that is shut, which holds soon outlast.
-            hold_s = min(min(trip_s, FIRST_ROUND_TRIP_S) * 2.0**self._refusals.in_vain, LONGEST_BLIND_HOLD_S)
+            hold_s = min(trip_s, FIRST_ROUND_TRIP_S)
             self.hold(hold_s)
             self._pace.refused(hold_s, trip_s, now_s)
 

@@ -129,7 +129,6 @@ class Refusals:
         self._event_s = -1.0
         self._accepted = 0  # since then
         self._refused = 0  # of that event
-        self.in_vain = 0  # events, one after another, since anything was accepted
         self._allowed = 0.0
 
     def accepted(self) -> None:
@@ -139,7 +138,6 @@ class Refusals:
         """None where it was known already."""
         if sent_s >= self._event_s:
             accepted = self._accepted
-            self.in_vain = 0 if accepted else min(self.in_vain + 1, 10)
             self._event_s, self._accepted, self._refused = now_s, 0, 1
             self._allowed = max(2.0, accepted / FEW)
             if accepted >= FEW:
