@@ -376,24 +376,30 @@ def retry_everything(run: Run) -> None:
 # --- told limits, fairness, stampedes ---
 
 
-class RefillsTooFast(PerMinute):
-    @property
-    def per_s(self) -> float:
-        return 1.3 * super().per_s
+class RemembersNoMinute(PerMinute):
+    def take(self, amount: float, now_s: float) -> None:
+        self._pass(now_s)
+        self._level -= amount
 
 
-class ForgetsTheBurst(PerMinute):
+class RefillsTooFast(RemembersNoMinute):
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._per_s *= 1.3
+
+
+class ForgetsTheBurst(RemembersNoMinute):
     """The whole limit is refilled each minute, and what may go at once comes on top."""
 
-    @property
-    def per_s(self) -> float:
-        return self.limit / WINDOW_S
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._per_s = limit / WINDOW_S
 
 
 class NeverSettles(PerMinute):
     """What was taken as an estimate stays so, whatever was used."""
 
-    def settle(self, taken: float, used: float) -> None:
+    def settle(self, taken: float, used: float, at_s: float) -> None:
         pass
 
 
