@@ -181,7 +181,7 @@ def _key_in(endpoint: EndpointPlan) -> str:
 def _variable(name: str) -> str:
     """A key in its place is not repeated."""
     is_name = re.fullmatch(r"[A-Z][A-Z0-9_]{0,60}", name)
-    return f"the variable {name}" if is_name else "its key_variable"
+    return f"the variable {name}" if is_name else "the variable that key_variable names"
 
 
 def _checked_key(key: str) -> str:

@@ -251,5 +251,8 @@ def test_a_finished_runs_ledger_is_removed_without_a_trace(path: Path, tmp_path:
 
 def test_closing_twice_is_harmless(path: Path):
     ledger = Ledger.open(path)
+    ledger.commit(A_GROUP)
     ledger.close()
     ledger.close()
+    with Ledger.open(path) as again:
+        assert again.last_seq() == 3

@@ -23,7 +23,7 @@ class Breaker:
     def __init__(self) -> None:
         self.is_open = False
         self._in_a_row = 0
-        self._has_answered = False
+        self.has_answered = False  # anybody, ever
         self._began_s = 0.0
         self._probe_s = 0.0  # when the next one may go
         self._is_probing = False
@@ -49,7 +49,7 @@ class Breaker:
                 self._probe_s = now_s + min(max(wait_s, FIRST_PROBE_S), LAST_PROBE_S)
             return
         self._in_a_row += is_first
-        if self._in_a_row >= (min(max(FEWEST, slots), MOST) if self._has_answered else MOST):
+        if self._in_a_row >= (min(max(FEWEST, slots), MOST) if self.has_answered else MOST):
             self.is_open = True
             self._began_s = now_s
             self._probe_s = now_s + FIRST_PROBE_S
@@ -57,18 +57,13 @@ class Breaker:
 
     def answered(self, now_s: float, *, is_probe: bool) -> None:
         """Somebody answered. What was under way when it opened proves nothing: only a probe closes it."""
-        self._has_answered = True
+        self.has_answered = True
         if not self.is_open:
             self._in_a_row = 0
         elif is_probe:
             self._earlier_s += now_s - self._began_s
             self.is_open = self._is_probing = False
             self._in_a_row = 0
-
-    @property
-    def has_answered(self) -> bool:
-        """Whether anybody ever did."""
-        return self._has_answered
 
     def given_up(self) -> None:
         """The probe never went, or nobody waited for its answer."""

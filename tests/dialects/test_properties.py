@@ -169,7 +169,9 @@ def test_any_usage_gives_counts_that_add_up(usage: Any, request: Request) -> Non
 @QUICK
 @given(body=st.binary(max_size=200), request=requests, dialect=dialects)
 def test_any_bytes_are_a_reply_or_an_error(body: bytes, request: Request, dialect: Dialect) -> None:
-    usage_of(body, request, dialect)
+    usage = usage_of(body, request, dialect)
+    if usage is not None:
+        assert_counts_add_up(usage)
 
 
 @QUICK
@@ -178,7 +180,9 @@ def test_a_damaged_reply_is_a_reply_or_an_error(data: Any, request: Request, dia
     whole = data.draw(st.sampled_from(sorted(REPLIES.glob("*.json")))).read_bytes()
     at = data.draw(st.integers(0, len(whole)))
     kept = data.draw(st.integers(at, len(whole)))
-    usage_of(whole[:at] + data.draw(st.binary(max_size=4)) + whole[kept:], request, dialect)
+    usage = usage_of(whole[:at] + data.draw(st.binary(max_size=4)) + whole[kept:], request, dialect)
+    if usage is not None:
+        assert_counts_add_up(usage)
 
 
 @QUICK

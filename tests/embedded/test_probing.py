@@ -147,7 +147,7 @@ def test_a_broken_off_image_has_a_header_but_cannot_be_analysed():
 @settings(max_examples=200, deadline=None)
 def test_any_bytes_are_facts_or_unreadable(rest: bytes, magic: bytes):
     with suppress(UnreadableMedia):
-        probe(magic + rest)
+        assert probe(magic + rest).size_bytes == len(magic + rest)
 
 
 @given(st.data())
@@ -159,4 +159,4 @@ def test_a_damaged_medium_is_analysed_or_unreadable_never_an_accident(data: st.D
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     kept = data.draw(st.integers(0, len(content)))
     with suppress(UnreadableMedia):
-        analyse(bytes(content[:kept]))
+        assert analyse(bytes(content[:kept])).facts.size_bytes == kept

@@ -108,4 +108,4 @@ def test_what_is_not_understood_is_refused_by_name(asked: object, sentence: str)
 @given(JSON)
 def test_any_content_is_a_question_or_a_refusal(content: object):
     with suppress(Refusal):
-        read_question({"model": "m", "messages": [{"role": "user", "content": content}]})
+        assert read_question({"model": "m", "messages": [{"role": "user", "content": content}]}).model == "m"
