@@ -72,35 +72,37 @@ async def _run(
     at_once: anyio.CancelScope,
 ) -> Summary:
     plan, tally, world = session.plan, session.tally, session.world
-    recorder = Recorder(
-        session.ledger,
-        session.writer,
-        session.writing,
-        tally,
-        session.rest,
-        session.duplicates,
-        off_loop=world.off_loop,
-        part_items=world.part_items,
-    )
-    defaults = Defaults(model=plan.model, prompt=plan.prompt, parameters=plan.parameters)
-    began_at = world.now()
-    async with _reach_all(plan, secrets, prices, world) as endpoints:
-        feed = Feed(session.manifest.read(defaults, session.passed), off_loop=world.off_loop)
-        run = Run(feed, endpoints, recorder, session.repeats, limit=plan.limit)
-        session.write_run("running")
-        on_start(run, tally, session.notes)
-        with at_once:
-            await run.execute()
-        session.levels = {one.name: one.gate.level for one in endpoints if one.gate.level is not None}
-    try:
-        with anyio.CancelScope(shield=True):
-            # Once more, where that failed: what is at hand must not be settled as lost.
-            await recorder.close()
-            tally = await world.off_loop(session.finish, run.state, run.halts)
-    except (StoreUnwritable, LedgerDamaged) as error:
-        run.halt(error)
-        with suppress(StoreUnwritable):
-            session.write_run(run.state, run.halts)
+    with world.own_thread() as flush_off_loop:
+        recorder = Recorder(
+            session.ledger,
+            session.writer,
+            session.writing,
+            tally,
+            session.rest,
+            session.duplicates,
+            off_loop=world.off_loop,
+            flush_off_loop=flush_off_loop,
+            part_items=world.part_items,
+        )
+        defaults = Defaults(model=plan.model, prompt=plan.prompt, parameters=plan.parameters)
+        began_at = world.now()
+        async with _reach_all(plan, secrets, prices, world) as endpoints:
+            feed = Feed(session.manifest.read(defaults, session.passed), off_loop=world.off_loop)
+            run = Run(feed, endpoints, recorder, session.repeats, limit=plan.limit)
+            session.write_run("running")
+            on_start(run, tally, session.notes)
+            with at_once:
+                await run.execute()
+            session.levels = {one.name: one.gate.level for one in endpoints if one.gate.level is not None}
+        try:
+            with anyio.CancelScope(shield=True):
+                # Once more, where that failed: what is at hand must not be settled as lost.
+                await recorder.close()
+                tally = await world.off_loop(session.finish, run.state, run.halts)
+        except (StoreUnwritable, LedgerDamaged) as error:
+            run.halt(error)
+            with suppress(StoreUnwritable):
+                session.write_run(run.state, run.halts)
     return Summary(plan.run_id, plan.job, run.state, plan.started_at, began_at, world.now(), run.halts, tally)
 
 

@@ -10,7 +10,8 @@ survives a power cut: the same, as far as the disk keeps what it was told to flu
 ``synchronous=FULL``). On a full disk the ballast beside the file makes room for what has arrived; then the
 run halts.
 
-Synchronous, and used by one thread at a time: `recorder.py` brings groups of writes here, off the event loop.
+Synchronous, and used by one thread at a time: `recorder.py` brings groups of writes here, and has them
+flushed off the event loop.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class Ledger:
         self.path = path
         self._connection = connection
         self._ballast = path.with_suffix(".ballast")
+        self._written: Group | None = None  # and not yet committed
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -142,6 +144,13 @@ class Ledger:
             with suppress(OSError):
                 os.unlink(f"{self.path}{suffix}")
 
+    def write(self, group: Group) -> None:
+        """Write a group ahead of its `commit`, which then has to flush it and no more. What goes wrong here
+        shows there."""
+        with suppress(sqlite3.Error):
+            self._write(group)
+            self._written = group
+
     def commit(self, group: Group) -> StoreUnwritable | None:
         """Make a group durable, all or nothing.
 
@@ -153,6 +162,7 @@ class Ledger:
         try:
             self._commit(group)
         except sqlite3.Error as error:
+            self._roll_back()
             problem = _problem(error, self.path)
             if not isinstance(problem, StoreUnwritable) or not self._ballast.exists():
                 raise problem from None
@@ -161,6 +171,7 @@ class Ledger:
             try:
                 self._commit(group)
             except sqlite3.Error as again:
+                self._roll_back()
                 raise _problem(again, self.path) from None
             return problem
         return None
@@ -204,26 +215,34 @@ class Ledger:
             raise _problem(error, self.path) from None
 
     def _commit(self, group: Group) -> None:
+        if self._written is not group:
+            self._write(group)
+        self._written = None
+        self._connection.execute("COMMIT")
+
+    def _write(self, group: Group) -> None:
+        self._roll_back()
         many = self._connection.executemany
         self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            if group.sent:
-                many("INSERT INTO in_flight VALUES (?, ?, ?, ?, ?, ?, ?, ?)", group.sent)
-            if group.answered:
-                many("DELETE FROM in_flight WHERE id = ?", group.answered)
-            if group.tries:
-                many("INSERT OR REPLACE INTO tries VALUES (?, ?)", group.tries)
-            if group.ended:
-                many("DELETE FROM tries WHERE row = ?", group.ended)
-            if group.done:
-                many("INSERT INTO done VALUES (?, ?)", group.done)
-            if group.sealed:
-                many("INSERT OR REPLACE INTO sealed VALUES (?, ?, ?, ?, ?, ?)", group.sealed)
-            self._connection.execute("COMMIT")
-        except BaseException:
+        if group.sent:
+            many("INSERT INTO in_flight VALUES (?, ?, ?, ?, ?, ?, ?, ?)", group.sent)
+        if group.answered:
+            many("DELETE FROM in_flight WHERE id = ?", group.answered)
+        if group.tries:
+            many("INSERT OR REPLACE INTO tries VALUES (?, ?)", group.tries)
+        if group.ended:
+            many("DELETE FROM tries WHERE row = ?", group.ended)
+        if group.done:
+            many("INSERT INTO done VALUES (?, ?)", group.done)
+        if group.sealed:
+            many("INSERT OR REPLACE INTO sealed VALUES (?, ?, ?, ?, ?, ?)", group.sealed)
+
+    def _roll_back(self) -> None:
+        """What was written of a group that was not committed."""
+        self._written = None
+        if self._connection.in_transaction:
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
-            raise
 
     def _lay_ballast(self) -> None:
         """Room that is given up when the disk is full, so that answers that arrived can still be written.

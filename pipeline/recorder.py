@@ -1,6 +1,6 @@
 """The one door to the disk during a run: every write goes through the ledger first.
 
-Writes are gathered into groups; a group is committed off the event loop, the next as soon as the last is
+Writes are gathered into groups; a group is flushed off the event loop, the next as soon as the last is
 done. An attempt may go only once it stands in the ledger as sent; an answer is counted only once it stands
 there as done. Parts are made of what was committed, in the background; the ledger learns of them when they
 are verified.
@@ -8,7 +8,7 @@ are verified.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from pipeline.errors import MediabatchError
 from pipeline.ledger import Group, InFlight, Ledger, Sealed
+from pipeline.off_loop import OffLoop
 from pipeline.records import Attempt, BadRow, Duplicate, Ended, Outcome, Skipped
 from pipeline.sealing import PART_ITEMS, Batch, seal
 from pipeline.store.resting import Duplicates, Rest
@@ -27,9 +28,6 @@ from pipeline.tally import Tally
 MOST_WAITING = 4_096
 """Writes that may wait for the disk before workers wait with them."""
 
-OffLoop = Callable[..., Awaitable[Any]]
-"""How a blocking call leaves the event loop: `anyio.to_thread.run_sync`; in simulated nights, a plain
-call."""
 Report = Callable[[MediabatchError], None]
 
 
@@ -56,6 +54,7 @@ class Recorder:
         duplicates: Duplicates,
         *,
         off_loop: OffLoop = anyio.to_thread.run_sync,
+        flush_off_loop: OffLoop = anyio.to_thread.run_sync,
         part_items: int = PART_ITEMS,
     ) -> None:
         self._ledger = ledger
@@ -63,6 +62,7 @@ class Recorder:
         self._writing = writing
         self._tally = tally
         self._off_loop = off_loop
+        self._flush_off_loop = flush_off_loop
         self._part_items = part_items
         self._tries = {row: Tries.decode(body) for row, body in ledger.tries().items()}
         self._next_seq = ledger.last_seq() + 1
@@ -183,7 +183,10 @@ class Recorder:
             problem: MediabatchError | None
             try:
                 with anyio.CancelScope(shield=True):
-                    problem = await self._off_loop(self._ledger.commit, gathering.group)
+                    # Written here, flushed there: a statement takes microseconds, and in another thread each
+                    # would have both wait for the interpreter lock.
+                    self._ledger.write(gathering.group)
+                    problem = await self._flush_off_loop(self._ledger.commit, gathering.group)
             except MediabatchError as error:
                 gathering.problem = problem = error
                 self._put_back(gathering)

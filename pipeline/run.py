@@ -7,6 +7,7 @@ A run that stops reads its manifest to the end without asking: every row ends as
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,8 @@ from pipeline.endpoints import Endpoints
 from pipeline.errors import LedgerDamaged, ManifestError, MediabatchError, StoreUnwritable
 from pipeline.halting import FirstAnswers
 from pipeline.keys import request_key
-from pipeline.recorder import OffLoop, Recorder
+from pipeline.off_loop import OffLoop
+from pipeline.recorder import Recorder
 from pipeline.records import (
     BadRow,
     Duplicate,
@@ -64,34 +66,48 @@ class Summary:
 
 
 class Feed:
-    """Rows of the manifest, read a batch ahead in a thread, handed out one by one."""
+    """Rows of the manifest, read in a thread, handed out one by one. While half a batch is left, one worker
+    reads the next, and the others go on."""
 
     def __init__(
         self, batches: Iterator[list[Item | BadRow]], *, off_loop: OffLoop = anyio.to_thread.run_sync
     ) -> None:
         self._batches = batches
         self._off_loop = off_loop
-        self._at_hand: Iterator[Item | BadRow] = iter(())
+        self._at_hand: deque[Item | BadRow] = deque()
+        self._half = 1
         self._reading = anyio.Lock()
         self._is_over = False
+        self._problem: ManifestError | None = None
 
     async def next(self) -> Item | BadRow | None:
-        """The next row, or None when there is none left."""
-        while True:
-            row = next(self._at_hand, None)
-            if row is not None:
-                return row
-            if self._is_over:
-                return None
-            async with self._reading:
-                if self._is_over:
-                    return None
-                row = next(self._at_hand, None)  # another worker may have read meanwhile
-                if row is not None:
-                    return row
+        """The next row, or None when there is none left.
+
+        Raises:
+            ManifestError: there would be more rows, and they cannot be read.
+        """
+        while len(self._at_hand) < self._half and not self._is_over:
+            if self._at_hand and self._reading.locked():
+                break
+            await self._read()
+        if self._at_hand:
+            return self._at_hand.popleft()
+        if self._problem is not None:
+            raise self._problem
+        return None
+
+    async def _read(self) -> None:
+        async with self._reading:
+            if len(self._at_hand) >= self._half or self._is_over:
+                return  # another worker has read meanwhile
+            batch: list[Item | BadRow] | None = None
+            try:
                 batch = await self._off_loop(next, self._batches, None)
-                self._is_over = batch is None
-                self._at_hand = iter(batch or ())
+            except ManifestError as error:
+                self._problem = error
+            self._is_over = batch is None
+            self._at_hand.extend(batch or ())
+            self._half = len(batch or ()) // 2 + 1
 
 
 class Run:

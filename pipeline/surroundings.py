@@ -7,18 +7,18 @@ endpoint that fails on purpose, a disk that fills up, a process that dies betwee
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import anyio.to_thread
 
 from pipeline.endpoints import utc_now
 from pipeline.gate import Clock
 from pipeline.ledger import Ledger
+from pipeline.off_loop import OffLoop, own_thread
 from pipeline.pricing import ListPrices, PriceBook
 from pipeline.sealing import PART_ITEMS
 from pipeline.store.writer import RunWriter
@@ -27,10 +27,14 @@ from pipeline.transport import Transport, WireSettings, open_transport
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The real ones, unless told otherwise. ``off_loop`` is how a blocking call leaves the event loop;
-    ``clock`` tells the seconds that anyio sleeps by (its own function takes ten times as long)."""
+    """The real ones, unless told otherwise.
 
-    off_loop: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync
+    ``off_loop`` is how a blocking call leaves the event loop, ``own_thread`` how one does that comes often;
+    ``clock`` tells the seconds that anyio sleeps by (its own function takes ten times as long).
+    """
+
+    off_loop: OffLoop = anyio.to_thread.run_sync
+    own_thread: Callable[[], AbstractContextManager[OffLoop]] = own_thread
     reach: Callable[[WireSettings], AbstractAsyncContextManager[Transport]] = open_transport
     price_book: Callable[[], PriceBook] = ListPrices
     now: Callable[[], datetime] = utc_now

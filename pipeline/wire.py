@@ -8,6 +8,7 @@ several times the CPU. Next: `transport` posts through it and reads its errors.
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from functools import cached_property
 from time import monotonic, sleep
@@ -20,6 +21,7 @@ from pyreqwest.exceptions import DecodeError, PyreqwestError, RequestTimeoutErro
 from pyreqwest.http import HeaderMap
 
 PAUSED_EVERY_S, PAUSE_S = 0.003, 0.0005
+SLICE_S = 0.004
 
 Pairs = list[tuple[str, str]]
 """Headers as names and values; a name may come again."""
@@ -70,6 +72,8 @@ class RustWire(httpx.AsyncBaseTransport):
         self._client = client
         self._read_bytes = longest_body_bytes + 1
         self._paused_s = 0.0
+        self._slice_began_s = 0.0
+        self._is_slice_over = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer, unpacked; of a body that is too long, one byte more than ``longest_body_bytes``.
@@ -84,6 +88,7 @@ class RustWire(httpx.AsyncBaseTransport):
             async with builder.body_bytes(request.content).build_streamed() as response:
                 body = await response.body_reader.read(self._read_bytes)
                 self._let_others_in()
+                await self._in_turn()
                 return WholeResponse(
                     response.status, _pairs(response.headers), b"" if body is None else bytes(body)
                 )
@@ -104,6 +109,25 @@ class RustWire(httpx.AsyncBaseTransport):
         if monotonic() - self._paused_s > PAUSED_EVERY_S:
             sleep(PAUSE_S)
             self._paused_s = monotonic()
+
+    async def _in_turn(self) -> None:
+        """Let a few answers through at a time, and the event loop go round in between.
+
+        Hundreds that come at once would else all be read before the first makes room for the next request;
+        sent together, those come back together, and waves grow while slots lie idle. (Measured with 1,000 at
+        a time and half a second of latency: 1.09 of the ideal time instead of 1.2.)
+        """
+        with suppress(asyncio.CancelledError):  # the answer is here: the next checkpoint cancels as well
+            # Whoever comes while others wait goes behind them. An event would wake all of them at once.
+            while self._is_slice_over:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            if monotonic() - self._slice_began_s > SLICE_S:
+                self._is_slice_over = True
+                try:
+                    await asyncio.sleep(0)
+                finally:
+                    self._is_slice_over = False
+                    self._slice_began_s = monotonic()
 
     async def aclose(self) -> None:
         await self._client.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -226,12 +227,12 @@ def test_on_a_full_disk_the_ballast_is_given_up(path: Path, ledger: Ledger):
 class RoomOfTheBallast(Ledger):
     """A disk with no more room than the ballast takes."""
 
-    def _commit(self, group: Group) -> None:
+    def _write(self, group: Group) -> None:
         if self._ballast.exists():
             error = sqlite3.OperationalError("database or disk is full")
             error.sqlite_errorcode = sqlite3.SQLITE_FULL
             raise error
-        super()._commit(group)
+        super()._write(group)
 
 
 def test_what_is_written_thanks_to_the_ballast_is_written_and_the_trouble_told(path: Path):
@@ -256,3 +257,38 @@ def test_closing_twice_is_harmless(path: Path):
     ledger.close()
     with Ledger.open(path) as again:
         assert again.last_seq() == 3
+
+
+# Written ahead of the commit
+
+
+def seen_by_others(path: Path) -> list[int]:
+    with closing(sqlite3.connect(path)) as other:
+        return [seq for (seq,) in other.execute("SELECT seq FROM done ORDER BY seq")]
+
+
+def test_what_was_written_ahead_is_durable_with_its_commit(path: Path, ledger: Ledger):
+    group = Group(done=[(1, b"x")])
+    ledger.write(group)
+    assert seen_by_others(path) == []
+    ledger.commit(group)
+    assert seen_by_others(path) == [1]
+
+
+def test_what_was_written_ahead_and_not_committed_is_gone_with_the_next_group(path: Path, ledger: Ledger):
+    ledger.write(Group(done=[(1, b"x")]))
+    ledger.commit(Group(done=[(2, b"y")]))
+    assert seen_by_others(path) == [2]
+    ledger.write(Group(done=[(3, b"z")]))
+    ledger.close()
+    assert seen_by_others(path) == [2]
+
+
+def test_what_could_not_be_written_ahead_shows_at_its_commit(path: Path, ledger: Ledger):
+    ledger.commit(Group(done=[(1, b"x")]))
+    fill(ledger, 3)
+    group = Group(done=[(seq, b"x" * 4000) for seq in range(2, 50)])
+    ledger.write(group)
+    with pytest.raises(StoreUnwritable):
+        ledger.commit(group)
+    assert list(ledger.done(1, 99)) == [(1, b"x")]

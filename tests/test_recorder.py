@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -64,7 +65,9 @@ class Night:
         self.writer = RunWriter(out, "r1", START)
         self.writer.open()
         self.writing = Writing("r1", "default", None)
-        self.ledger = Ledger.open(out / "runs" / "r1" / "ledger.sqlite")
+        path = out / "runs" / "r1" / "ledger.sqlite"
+        self.ledger = Ledger.open(path)
+        self.on_disk = Ledger(path, sqlite3.connect(path))  # sees what was committed, and nothing else
         self.tally = Tally()
         self.rest, self.duplicates = Rest("r1", "default"), Duplicates()
         self.problems: list[MediabatchError] = []
@@ -79,6 +82,7 @@ class Night:
             self.rest,
             self.duplicates,
             off_loop=self.disk,
+            flush_off_loop=self.disk,
             part_items=part_items,
         )
 
@@ -87,7 +91,7 @@ class Night:
 
     def recorded(self) -> list[int]:
         """The sequences in the ledger."""
-        return [seq for seq, _ in self.ledger.done(1, 1 << 40)]
+        return [seq for seq, _ in self.on_disk.done(1, 1 << 40)]
 
     def parts(self, dataset: str = "results") -> dict[str, list[int]]:
         return {
@@ -102,6 +106,7 @@ def opened(out: Path, **settings: Any) -> Iterator[Night]:
     try:
         yield night
     finally:
+        night.on_disk.close()
         night.ledger.close()
 
 
@@ -147,11 +152,11 @@ async def test_an_attempt_goes_only_once_it_is_durable(night: Night, tasks: Any)
     night.disk.block()
     tasks.start_soon(send)
     await anyio.sleep(60)
-    assert (went, night.ledger.in_flight()) == ([], [])
+    assert (went, night.on_disk.in_flight()) == ([], [])
     night.disk.let_go()
     await anyio.sleep(1)
     assert went == [1]
-    assert [(sent.id, sent.row, sent.number) for sent in night.ledger.in_flight()] == [(1, 1, 1)]
+    assert [(sent.id, sent.row, sent.number) for sent in night.on_disk.in_flight()] == [(1, 1, 1)]
 
 
 @with_night
@@ -162,7 +167,7 @@ async def test_an_attempt_that_could_not_be_recorded_does_not_go(night: Night, t
     assert night.problems == [FULL]
     del night.disk.problem["commit"]
     await night.recorder.close()
-    assert night.ledger.in_flight() == [], "it never went, so it is not in flight"
+    assert night.on_disk.in_flight() == [], "it never went, so it is not in flight"
 
 
 @with_night
@@ -176,7 +181,7 @@ async def test_an_attempt_given_up_while_it_waited_is_not_in_flight(night: Night
     night.disk.let_go()
     await anyio.sleep(1)
     await night.recorder.close()
-    assert night.ledger.in_flight() == []
+    assert night.on_disk.in_flight() == []
     assert night.recorded() == []
 
 
@@ -214,8 +219,8 @@ async def test_an_answer_takes_its_attempt_out_of_flight_with_the_same_commit(ni
     ticket = await night.send()
     await night.recorder.put(answered(1, ticket))
     await anyio.sleep(1)
-    assert night.ledger.in_flight() == []
-    (body,) = [body for _, body in night.ledger.done(1, 9)]
+    assert night.on_disk.in_flight() == []
+    (body,) = [body for _, body in night.on_disk.done(1, 9)]
     entry = Entry.decode(body)
     assert (len(entry.attempts), len(entry.costs), entry.result is not None) == (1, 2, True)
 
@@ -273,7 +278,7 @@ async def test_what_came_during_a_commit_that_failed_stays_behind_what_it_held(n
     await night.recorder.close()
     assert night.recorded() == [1, 2]
     assert night.parts() == {"part-0000000001.parquet": [1, 2]}
-    assert [(one.first_seq, one.last_seq) for one in night.ledger.sealed()] == [(1, 2)]
+    assert [(one.first_seq, one.last_seq) for one in night.on_disk.sealed()] == [(1, 2)]
 
 
 @with_night
@@ -284,12 +289,12 @@ async def test_an_answer_that_could_not_be_committed_leaves_its_attempt_in_fligh
     night.disk.problem["commit"] = FULL
     await night.recorder.put(answered(1, ticket))
     await anyio.sleep(1)
-    assert len(night.ledger.in_flight()) == 1
+    assert len(night.on_disk.in_flight()) == 1
     with pytest.raises(StoreUnwritable):
         await night.recorder.close()
     del night.disk.problem["commit"]
     await night.recorder.close()
-    assert night.ledger.in_flight() == []
+    assert night.on_disk.in_flight() == []
     assert night.tally.ok == 1
 
 
@@ -300,13 +305,13 @@ async def test_a_part_that_could_not_be_written_is_written_with_what_follows(nig
         await night.recorder.put(bad(row))
     await anyio.sleep(1)
     assert night.problems == [FULL]
-    assert night.ledger.sealed() == []
+    assert night.on_disk.sealed() == []
     await night.recorder.put(bad(52))
     await anyio.sleep(1)
     del night.disk.problem["seal"]
     await night.recorder.close()
     assert night.parts() == {"part-0000000001.parquet": list(range(1, 53))}
-    assert [(one.first_seq, one.last_seq) for one in night.ledger.sealed()] == [(1, 52)]
+    assert [(one.first_seq, one.last_seq) for one in night.on_disk.sealed()] == [(1, 52)]
 
 
 @with_night
@@ -366,7 +371,7 @@ async def test_parts_are_named_by_their_first_sequence_and_remembered(night: Nig
         "part-0000000051.parquet": list(range(51, 101)),
         "part-0000000101.parquet": list(range(101, 121)),
     }
-    assert [(one.first_seq, one.last_seq) for one in night.ledger.sealed()] == [
+    assert [(one.first_seq, one.last_seq) for one in night.on_disk.sealed()] == [
         (1, 50),
         (51, 100),
         (101, 120),
@@ -428,8 +433,8 @@ async def test_the_try_of_a_row_the_run_stopped_before_is_recorded(night: Night,
     tried = attempt(ticket, error=Overloaded("no", http_status=503))
     await night.recorder.put(NotAttempted("i4", 4, tried))
     await anyio.sleep(1)
-    assert night.ledger.in_flight() == []
-    assert list(night.ledger.tries()) == [4]
+    assert night.on_disk.in_flight() == []
+    assert list(night.on_disk.tries()) == [4]
     assert night.tally.attempts == 1
 
 
@@ -446,8 +451,8 @@ async def test_tries_add_up_over_sessions_and_are_over_with_the_row(night: Night
     assert (again.tries_of(1).attempts, again.tries_of(1).cost) == (1, Decimal("0.00034725"))
     await again.put(answered(1))
     await again.close()
-    assert night.ledger.tries() == {}
-    bodies = [Entry.decode(body) for _, body in night.ledger.done(1, 9)]
+    assert night.on_disk.tries() == {}
+    bodies = [Entry.decode(body) for _, body in night.on_disk.done(1, 9)]
     assert [entry.result is None for entry in bodies] == [True, False]
     standing = settle(night.ledger, night.writer, night.writing)
     assert (standing.tally.ok, standing.tally.attempts) == (1, 2)
@@ -475,7 +480,7 @@ async def test_a_rows_idempotency_key_is_that_of_the_run_in_every_session(night:
 async def test_the_number_of_an_attempt_counts_those_before_it(night: Night, tasks: Any):
     night.recorder.tried(1, "i1", attempt(await night.send(), error=Overloaded("no", http_status=503)))
     await night.send()
-    assert [sent.number for sent in night.ledger.in_flight()] == [2]
+    assert [sent.number for sent in night.on_disk.in_flight()] == [2]
 
 
 # What an attempt of unknown fate may have cost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -115,6 +115,7 @@ class Evening:
 
         world = Surroundings(
             off_loop=on_the_loop,
+            own_thread=lambda: nullcontext(on_the_loop),
             reach=reach,
             price_book=NamedPrices,
             now=virtual_now,

@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ import pytest
 from pipeline.ledger import BALLAST_BYTES
 from tests.crash.checking import Found, check
 from tests.crash.endpoint import CountingEndpoint
-from tests.crash.killing import Kill, on_record
+from tests.crash.killing import Kill, in_parts, on_record
 from tests.end_to_end.nights import COMMAND, Finished, clean_environment, run_command, write_manifest
 from tests.serving.server import Server
 
@@ -446,7 +447,12 @@ def test_a_torn_write_ahead_file_costs_what_came_after_the_tear(
 ) -> None:
     night = killed.copied_to(tmp_path)
     damage(night.out / "runs" / "night" / "ledger.sqlite")
-    then = night.on_record()  # as SQLite reads it now
+    try:
+        then = night.on_record()  # as SQLite reads it now
+    except sqlite3.DatabaseError:  # killed within a checkpoint, the file alone is no database
+        assert damage is delete_write_ahead
+        ended, replies = in_parts(night.out)
+        then = replace(killed.then, in_flight=frozenset(), ended=ended, replies=replies)
     asked_before = len(night.endpoint.asked)
     resumed = night.resume()
     assert resumed.code == 0, resumed.stderr

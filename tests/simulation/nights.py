@@ -10,7 +10,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -275,6 +275,7 @@ class _PlayedSession:
         bugs = self.night.bugs
         return Surroundings(
             off_loop=self.machine.off_loop,
+            own_thread=lambda: nullcontext(self.machine.off_loop),
             reach=self.reach,
             price_book=FixedPrices,
             now=self.now,
