@@ -77,7 +77,7 @@ def spend(plan: Plan, secrets: Secrets, evening: Evening) -> int:
     # Items make no cycles to speak of: looking for them as often as Python does by default took 4 to 11% of
     # the CPU, and found nothing (the peak of memory is the same).
     gc.freeze()
-    gc.set_threshold(50_000)
+    gc.set_threshold(200_000)
     backend = {"use_uvloop": _has_uvloop()}
     try:
         summary = anyio.run(_night, plan, secrets, watcher, evening, backend_options=backend)

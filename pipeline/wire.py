@@ -20,7 +20,7 @@ from pyreqwest.client import Client
 from pyreqwest.exceptions import DecodeError, PyreqwestError, RequestTimeoutError
 from pyreqwest.http import HeaderMap
 
-PAUSED_EVERY_S, PAUSE_S = 0.003, 0.0005
+PAUSED_EVERY_S, PAUSE_S = 0.002, 0.001
 SLICE_S = 0.004
 
 Pairs = list[tuple[str, str]]
