@@ -14,7 +14,7 @@ from tests.simulation.broken import RATES, Broken
 from tests.simulation.endpoint import Asked, Place
 
 WINDOW_S = 60.0 - 1e-6
-SETS_REFUSED, SHARE_REFUSED = 2, 0.1
+SETS_REFUSED, SHARE_REFUSED = 2, 0.15
 """What headers tell comes late: so many times what all slots hold, and a share of all, may be refused."""
 
 
