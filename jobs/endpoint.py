@@ -84,6 +84,11 @@ def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=Seconds(),
             help="How long to wait for an endpoint that answers nobody; then the run halts.  [default: 1h]",
         ),
+        option(
+            "--price-book",
+            type=click.Path(path_type=Path),
+            help="Your own prices (TOML), before the list's; see data/prices.",
+        ),
         option("--tpm", type=click.IntRange(1), help="Tokens a minute that an endpoint allows."),
         option("--rpm", type=click.IntRange(1), help="Requests a minute that an endpoint allows."),
         option(
@@ -199,6 +204,10 @@ def _header(text: str) -> tuple[str, str]:
         # Not repeated: a header may hold a secret.
         raise Fault("--header: NAME=VALUE, as in --header X-Team=night; without control characters")
     return name, value
+
+
+def absolute(path: Path | None) -> str | None:
+    return None if path is None else os.path.abspath(path)
 
 
 def filled(name: str, value: str) -> str:

@@ -5,6 +5,7 @@ Where a config file has no such tables, the options alone say where requests go.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from pipeline.dialects import DIALECTS
 from pipeline.plan import EndpointPlan, paced
 
 _BEFORE_A_FILE = (click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT)
-SETTINGS = ("base_url", "key_variable", "dialect", "models", "concurrency", "rpm", "tpm")
+SETTINGS = ("base_url", "key_variable", "dialect", "models", "concurrency", "rpm", "tpm", "price_book")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -100,8 +101,15 @@ def _plan(table: Mapping[str, Any], where: str, options: Mapping[str, Any]) -> E
         value = known.get(name)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise Fault(f"{where}: {name} is a whole number from 1 up")
+    book = known.get("price_book")
+    if book is not None and not (isinstance(book, str) and book):
+        raise Fault(f"{where}: price_book is the path of a TOML file")
     return EndpointPlan(
-        checked_base_url(base_url, f"{where}: base_url"), dialect, tuple(models), key_variable=variable
+        checked_base_url(base_url, f"{where}: base_url"),
+        dialect,
+        tuple(models),
+        key_variable=variable,
+        price_book=None if book is None else os.path.abspath(book),
     )
 
 

@@ -13,7 +13,7 @@ import click
 import orjson
 import polars as pl
 
-from jobs.endpoint import base_url_of, filled, reach_options, secrets_of
+from jobs.endpoint import absolute, base_url_of, filled, reach_options, secrets_of
 from jobs.endpoint_tables import endpoint_plans, fallbacks
 from jobs.night import evening_of, evening_options, spend
 from jobs.options import Fault, checked_name, config_option, job_option, option, out_option, plainly
@@ -173,6 +173,7 @@ def _plan(
         started_at=draft.started_at,
         endpoints=endpoints,
         fallbacks=fallbacks(ctx) or source.fallbacks,
+        price_book=absolute(options["price_book"]) or source.price_book,
         max_outage_s=source.max_outage_s if outage_s is None else outage_s,
         model=anew.model or source.model,
         prompt=anew.prompt or source.prompt,

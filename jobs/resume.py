@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobs.endpoint import reach_options, secrets_of
+from jobs.endpoint import absolute, reach_options, secrets_of
 from jobs.night import evening_of, evening_options, nothing_to_do, spend
 from jobs.options import Fault, config_option, job_option, option, out_option, plainly
 from pipeline.errors import RunFinished
@@ -52,6 +52,7 @@ def resume(ctx: click.Context, /, run_id: str | None, out: Path, job: str, **opt
     plan = replace(
         plan,
         endpoints=paced(plan.endpoints, slots=options["concurrency"], rpm=options["rpm"], tpm=options["tpm"]),
+        price_book=absolute(options["price_book"]) or plan.price_book,
         max_outage_s=plan.max_outage_s if outage_s is None else outage_s,
         retry=replace(plan.retry, max_attempts=options["max_attempts"] or plan.retry.max_attempts),
         timeouts=plan.timeouts if timeout_s is None else timeouts_of(timeout_s),

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from jobs.endpoint import filled, reach_options, secrets_of
+from jobs.endpoint import absolute, filled, reach_options, secrets_of
 from jobs.endpoint_tables import endpoint_plans, fallbacks
 from jobs.night import evening_of, evening_options, spend
 from jobs.options import (
@@ -104,6 +104,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         prompt=filled("--prompt", options["prompt"]),
         parameters={"max_tokens": options["max_tokens"]},
         fallbacks=fallbacks(ctx),
+        price_book=absolute(options["price_book"]),
         max_outage_s=DEFAULT_MAX_OUTAGE_S if options["max_outage_s"] is None else options["max_outage_s"],
         started_at=started_at,
         timezone=options["timezone"],

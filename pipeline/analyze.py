@@ -251,10 +251,12 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
 
 
 def charge(reply: Reply | None, request: Request, endpoint: Endpoint, at: datetime) -> Priced:
-    """Price what usage says, by the model that was asked for, else by the one that answered."""
-    if reply is None or reply.usage is None:
+    """Price what usage says, by the model that was asked for, else by the one that answered; where there is
+    none, a fee at most."""
+    if reply is None:
         return UNPRICED
     rates = endpoint.prices.rates(request.model, at)
     if rates is None and reply.model is not None:
         rates = endpoint.prices.rates(reply.model, at)
-    return price(reply.usage.counts, rates, [media.modality for media in request.media])
+    counts = reply.usage.counts if reply.usage else ()
+    return price(counts, rates, [media.modality for media in request.media])

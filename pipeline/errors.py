@@ -3,6 +3,7 @@
     MediabatchError
     ├── UsageError                 a person's mistake, found before anything is sent: exit 2
     │   ├── ManifestError          the manifest as a whole cannot be read; carries path, line, column
+    │   ├── PriceBookError         a price book cannot be read; carries its path
     │   ├── RunFinished            the run to go on with is done: exit 0
     │   └── StoreError             the output folder cannot be used
     ├── StoreUnwritable            the output folder stopped taking writes: the run halts, exit 3
@@ -76,6 +77,14 @@ class ManifestError(UsageError):
         super().__init__(f"{where}: {problem}" + (f" {hint}" if hint else ""))
         self.path = str(path)
         self.line = line
+
+
+class PriceBookError(UsageError):
+    """A price book is not what it should be."""
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(f"price book {path}: {problem}")
+        self.path = str(path)
 
 
 class RunFinished(UsageError):

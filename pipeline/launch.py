@@ -5,8 +5,11 @@ The order matters: everything a person can get wrong is found before the endpoin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
 
 import anyio
 
@@ -16,7 +19,7 @@ from pipeline.errors import LedgerDamaged, StoreUnwritable
 from pipeline.gate import Gate, Limits
 from pipeline.manifest import Defaults
 from pipeline.plan import Plan, Secrets
-from pipeline.pricing import PriceBook
+from pipeline.pricing import BookIdentity, Layered, PriceBook, TomlBook
 from pipeline.recorder import Recorder
 from pipeline.reprocessing.selection import open_source
 from pipeline.run import Feed, Run, Summary
@@ -50,12 +53,11 @@ async def launch(
     """
     off_loop = world.off_loop
     manifest = await off_loop(open_source, plan)
-    prices = world.price_book()
-    # Here, in a thread, because the first look loads the list.
-    rates = await off_loop(prices.rates, plan.model, plan.started_at)
-    session = await off_loop(Session.open, plan, manifest, prices.identity(), world)
+    # In a thread, because the first look loads the list.
+    prices = await off_loop(_Prices.of, plan, world.price_book())
+    session = await off_loop(Session.open, plan, manifest, prices.identities, world)
     try:
-        if rates is None:
+        if not prices.know(plan):
             session.notes.append(
                 f"no price is known for model {plan.model!r}: what it costs will be null, not zero"
             )
@@ -64,10 +66,40 @@ async def launch(
         session.close()
 
 
+@dataclass(frozen=True, slots=True)
+class _Prices:
+    """What prices the answers of each endpoint: its own book, then the run's, then the list."""
+
+    of_endpoint: Mapping[str, PriceBook]
+    identities: tuple[BookIdentity, ...]
+
+    @classmethod
+    def of(cls, plan: Plan, listed: PriceBook) -> Self:
+        """
+        Raises:
+            PriceBookError: a book is not what it should be.
+        """
+        paths = [path for path in (plan.price_book, *(one.price_book for one in plan.endpoints)) if path]
+        books: dict[str, PriceBook] = {path: TomlBook.read(Path(path)) for path in dict.fromkeys(paths)}
+        of_endpoint = {}
+        for one in plan.endpoints:
+            mine = tuple(books[path] for path in (one.price_book, plan.price_book) if path)
+            of_endpoint[one.name] = Layered((*mine, listed)) if mine else listed
+        return cls(of_endpoint, tuple(book.identity() for book in (*books.values(), listed)))
+
+    def know(self, plan: Plan) -> bool:
+        """Whether the run's model has a price wherever it is asked."""
+        return all(
+            self.of_endpoint[one.name].rates(plan.model, plan.started_at) is not None
+            for one in plan.endpoints
+            if not one.models or plan.model in one.models
+        )
+
+
 async def _run(
     session: Session,
     secrets: Secrets,
-    prices: PriceBook,
+    prices: _Prices,
     on_start: Callable[[Run, Tally, Sequence[str]], None],
     at_once: anyio.CancelScope,
 ) -> Summary:
@@ -108,7 +140,7 @@ async def _run(
 
 @asynccontextmanager
 async def _reach_all(
-    plan: Plan, secrets: Secrets, prices: PriceBook, world: Surroundings
+    plan: Plan, secrets: Secrets, prices: _Prices, world: Surroundings
 ) -> AsyncIterator[Endpoints]:
     """All endpoints of the plan, the embedded one started."""
     async with AsyncExitStack() as stack:
@@ -134,5 +166,6 @@ async def _reach_all(
                 level = await world.off_loop(remembered_level, plan.out, one.name, plan.model)
             limits = Limits(one.slots, one.rpm, one.tpm, plan.max_outage_s, level)
             gate = Gate(limits, host=one.name, clock=world.clock, unix_clock=lambda: world.now().timestamp())
-            reached.append(Endpoint(one.name, dialect, transport, gate, prices, frozenset(one.models)))
+            book = prices.of_endpoint[one.name]
+            reached.append(Endpoint(one.name, dialect, transport, gate, book, frozenset(one.models)))
         yield Endpoints(reached, plan.retry, fallbacks=plan.fallbacks, clock=world.clock, now=world.now)

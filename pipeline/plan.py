@@ -36,6 +36,7 @@ class EndpointPlan:
     rpm: int | None = None
     tpm: int | None = None
     key_variable: str | None = None  # the environment variable with its key, where it is not the usual one
+    price_book: str | None = None  # an absolute path; goes before that of the plan
 
     @property
     def name(self) -> str:
@@ -74,6 +75,7 @@ class Plan:
     started_at: datetime  # UTC
     timezone: ZoneInfo
     fallbacks: Mapping[str, str] = field(default_factory=dict)
+    price_book: str | None = None  # an absolute path; goes before the list prices
     max_outage_s: float = DEFAULT_MAX_OUTAGE_S
     retry: RetryRules = RetryRules()
     timeouts: Timeouts = Timeouts()
@@ -110,6 +112,7 @@ class Plan:
             "endpoint": self.endpoint,
             "endpoints": [asdict(one) for one in self.endpoints],
             "fallbacks": dict(self.fallbacks),
+            "price_book": self.price_book,
             "max_outage_s": self.max_outage_s,
             "model": self.model,
             "prompt": self.prompt,
@@ -141,6 +144,7 @@ def plan_of(run: Mapping[str, Any], out: Path) -> Plan:
         prompt=told["prompt"],
         parameters=told["parameters"],
         fallbacks=told["fallbacks"],
+        price_book=told.get("price_book"),
         max_outage_s=told["max_outage_s"],
         started_at=datetime.fromisoformat(run["started_at"]),
         timezone=ZoneInfo(told["timezone"]),

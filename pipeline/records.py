@@ -20,7 +20,8 @@ T = TypeVar("T")
 MediaModality = Literal["image", "audio", "video", "document"]
 CountModality = Literal["text", "image", "audio", "video", "document", "image+video", "unattributed"]
 Direction = Literal["input", "output"]
-Kind = Literal["fresh", "cached", "cache_write_5m", "cache_write_1h", "reasoning"]
+Kind = Literal["fresh", "cached", "cache_write_5m", "cache_write_1h", "reasoning", "request"]
+"""``request`` is no kind of token: the fee that a price book takes for each reply, with no tokens."""
 Provenance = Literal["reported", "derived", "estimated"]
 Seen = Literal["yes", "no", "unknown"]
 AttemptState = Literal["submitted", "not_billed", "billed", "possibly_billed"]

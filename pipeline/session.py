@@ -40,7 +40,7 @@ class Session:
 
     plan: Plan
     manifest: Source
-    price_book: BookIdentity
+    price_books: tuple[BookIdentity, ...]  # the most preferred first
     ledger: Ledger
     writer: RunWriter
     writing: Writing
@@ -56,7 +56,9 @@ class Session:
     levels: dict[str, int] = field(default_factory=dict)  # by endpoint: slots that proved themselves
 
     @classmethod
-    def open(cls, plan: Plan, manifest: Source, price_book: BookIdentity, world: Surroundings) -> Self:
+    def open(
+        cls, plan: Plan, manifest: Source, price_books: tuple[BookIdentity, ...], world: Surroundings
+    ) -> Self:
         """Lock the job, settle what other runs of it left behind, and find out where this one stands.
 
         Raises:
@@ -78,7 +80,7 @@ class Session:
             return cls(
                 plan,
                 manifest,
-                price_book,
+                price_books,
                 ledger,
                 writer,
                 writing,
@@ -127,7 +129,8 @@ class Session:
             "started_at": self.plan.started_at,
             "plan": {**self.plan.facts(), "manifest_digest": self.manifest.digest},
             "versions": _versions(),
-            "price_book": asdict(self.price_book),
+            "price_book": asdict(self.price_books[0]),
+            "price_books": [asdict(book) for book in self.price_books],
             "totals": (tally or self.tally).totals(),
             "halts": [asdict(halt) for halt in halts],
             "levels": self.levels,

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS: list[set[str]] = [
     {"pipeline.records", "pipeline.errors"},
     {"pipeline.media.kinds", "pipeline.media.urls", "pipeline.tokens"},
-    {"pipeline.keytable", "pipeline.ledger", "pipeline.wire"},
+    {"pipeline.keytable", "pipeline.ledger", "pipeline.off_loop", "pipeline.wire"},
     {"pipeline.keys", "pipeline.dialects", "pipeline.pricing", "pipeline.manifest", "pipeline.media.probing"},
     {"pipeline.transport", "pipeline.gate", "pipeline.halting", "pipeline.media.delivery", "pipeline.store"},
     {"pipeline.embedded", "pipeline.retry", "pipeline.tally", "pipeline.report"},

@@ -64,6 +64,12 @@ def test_run_json_says_what_was_asked_with_what_and_what_it_came_to(plan: Plan):
     digest = facts["plan"].pop("manifest_digest")
     assert digest.startswith("sha256:")
     identity = ListPrices().identity()
+    listed = {
+        "name": identity.name,
+        "version": identity.version,
+        "sha256": identity.sha256,
+        "installed_on": f"{identity.installed_on}",
+    }
     assert facts == {
         "run_id": "r1",
         "job": "captions",
@@ -81,9 +87,11 @@ def test_run_json_says_what_was_asked_with_what_and_what_it_came_to(plan: Plan):
                     "rpm": None,
                     "tpm": None,
                     "key_variable": None,
+                    "price_book": None,
                 }
             ],
             "fallbacks": {},
+            "price_book": None,
             "max_outage_s": 3600.0,
             "model": "gemini-2.5-flash",
             "prompt": "What is it?",
@@ -100,12 +108,8 @@ def test_run_json_says_what_was_asked_with_what_and_what_it_came_to(plan: Plan):
             "anew": None,
         },
         "versions": {name: version(name) for name in ("mediabatch", "polars", "httpx", "pyreqwest")},
-        "price_book": {
-            "name": identity.name,
-            "version": identity.version,
-            "sha256": identity.sha256,
-            "installed_on": f"{identity.installed_on}",
-        },
+        "price_book": listed,
+        "price_books": [listed],
         "totals": {
             "rows": 3,
             "ok": 0,

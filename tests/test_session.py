@@ -633,6 +633,6 @@ def test_a_session_that_cannot_be_opened_leaves_the_lock_free(evening: Evening):
     (evening.out / "runs" / "r1").write_text("a file in the way")
     manifest = open_manifest(plan.manifest)
     with pytest.raises(StoreError):
-        Session.open(plan, manifest, ListPrices().identity(), THE_REAL_ONES)
+        Session.open(plan, manifest, (ListPrices().identity(),), THE_REAL_ONES)
     with running(evening):
         pass

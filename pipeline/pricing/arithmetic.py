@@ -15,6 +15,7 @@ from pipeline.records import Charge, CountModality, Kind, TokenCount, record
 
 _EXACT = Context(prec=200)  # for sums of money columns: far past what 38 digits can hold
 _TRILLIONTH = Decimal("1E-12")
+_FEE = TokenCount("unattributed", "input", "request", 0, "derived")
 
 
 class NegativeCount(ValueError):
@@ -23,7 +24,8 @@ class NegativeCount(ValueError):
 
 @record
 class Priced:
-    """One charge a count, in order, and what the whole reply is known to cost.
+    """One charge a count, in order, then one for a fee where there is one; and what the whole reply is known
+    to cost.
 
     ``cost`` is the sum of the known charges, None where none is known. The bounds equal it where nothing
     was allocated; otherwise they hold whatever the true allocation is, and are None where that needs a
@@ -37,11 +39,12 @@ class Priced:
 
 
 def price(counts: Sequence[TokenCount], rates: Rates | None, sent: Collection[str] = ()) -> Priced:
-    """Price each count, keeping order and length.
+    """Price each count, keeping their order.
 
     Counts are exclusive: a cached audio token appears once, as cached audio. A count that has no rate is
     charged ``cost=None``; unknown is not free. ``sent``: the modalities the request carried, which is what
-    `unattributed` tokens can be besides text.
+    `unattributed` tokens can be besides text. A fee for each reply is one charge more, after those of the
+    counts.
 
     The bounds of a charge run over the rates of what its tokens could be. Cached tokens that were spread
     over several modalities keep the cost of that spread in their charges; how far it can be off shows in
@@ -92,10 +95,16 @@ def price(counts: Sequence[TokenCount], rates: Rates | None, sent: Collection[st
         high = None if high is None or cost_high is None else high + cost_high
         amount_low, amount_high = _bound(cost_low, cost, amount), _bound(cost_high, cost, amount)
         charges.append(Charge(count, unit.per_mtok, amount, amount_low, amount_high, currency, source))
+    if is_spread and known is not None:
+        low, high = _spread_bounds(sheet, counts, sent)
+    if rates.fee:
+        fee = _money(rates.fee)
+        charges.append(Charge(_FEE, None, fee, fee, fee, currency, source))
+        known = rates.fee + (known or 0)
+        low = None if low is None else low + rates.fee
+        high = None if high is None else high + rates.fee
     if known is None:
         return Priced(tuple(charges), None, None, None)
-    if is_spread:
-        low, high = _spread_bounds(sheet, counts, sent)
     amount = _money(known)
     return Priced(tuple(charges), amount, _bound(low, known, amount), _bound(high, known, amount))
 

@@ -44,6 +44,24 @@ class PriceBook(Protocol):
         """Which prices these are, for run.json."""
 
 
+@dataclass(frozen=True, slots=True)
+class Layered:
+    """Several books: of those that know a model on a day, the first prices it."""
+
+    books: tuple[PriceBook, ...]
+
+    def rates(self, model: str, at: datetime) -> Rates | None:
+        for book in self.books:
+            rates = book.rates(model, at)
+            if rates is not None:
+                return rates
+        return None
+
+    def identity(self) -> BookIdentity:
+        """That of the first."""
+        return self.books[0].identity()
+
+
 class ListPrices:
     """genai-prices' list prices, in USD.
 

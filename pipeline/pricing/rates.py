@@ -51,12 +51,14 @@ class Rates:
 
     ``tiers``: by the input tokens above which a sheet holds, ascending. A tier's sheet prices the whole
     reply, not only the tokens above its start: the cliff that every vendor in the list uses.
+    ``fee``: what a reply costs besides its tokens, in units of 10⁻¹².
     """
 
     currency: str
     source: str
     base: Sheet
     tiers: tuple[tuple[int, Sheet], ...] = ()
+    fee: int = 0
 
     def sheet(self, input_tokens: int) -> Sheet:
         """The prices of a reply with that many input tokens, cached ones included."""
@@ -64,3 +66,9 @@ class Rates:
             if input_tokens > start:
                 return sheet
         return self.base
+
+
+def fee_of(per_request: Decimal) -> int:
+    """In units of 10⁻¹², from the currency; to 6 decimals, as unit prices are."""
+    fixed = per_request.quantize(_MILLIONTH, context=_CONTEXT)
+    return int(fixed.scaleb(12, context=_CONTEXT))

@@ -71,7 +71,15 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
 
 
 def said(base_url: str, **settings: Any) -> dict[str, Any]:
-    plain = {"dialect": "newapi", "models": [], "slots": None, "rpm": None, "tpm": None, "key_variable": None}
+    plain = {
+        "dialect": "newapi",
+        "models": [],
+        "slots": None,
+        "rpm": None,
+        "tpm": None,
+        "key_variable": None,
+        "price_book": None,
+    }
     return {"base_url": base_url, **plain, **settings}
 
 
