@@ -20,7 +20,7 @@ from datetime import datetime
 
 from pipeline.dialects import media_seen
 from pipeline.endpoints import Endpoint, Endpoints
-from pipeline.errors import AttemptError, RowError, Throttled, TransientError, WaitTooLong
+from pipeline.errors import AttemptError, ConnectFailed, RowError, Throttled, TransientError, WaitTooLong
 from pipeline.gate import NOBODY_ANSWERED, Entry, GateClosed
 from pipeline.media.delivery import deliverable_urls
 from pipeline.pricing import Priced, price
@@ -44,6 +44,7 @@ class Case:
     excused: int = 0
     met_outage: bool = False
     _first: int = 0  # of the attempts at this model and endpoint
+    _suspect: int = 0  # of the excused, those that the item itself may have caused
     _started_s: float = 0.0
     _out_before_s: float = 0.0
 
@@ -66,9 +67,15 @@ class Case:
         self.attempts.append(attempt)
         self.endpoint = endpoint
         self.met_outage = isinstance(attempt.error, NOBODY_ANSWERED) and endpoint.gate.is_out
+        if not self.met_outage:
+            return
         # Items may themselves be what makes an endpoint fall over, the last of a run above all: not for ever.
-        most = self.endpoints.rules.max_attempts * (1 if self.endpoints.is_work_over else 2)
-        if self.met_outage and self.excused < most:
+        # None makes it refuse a connection.
+        most = self.endpoints.rules.max_attempts * (1 if self.endpoints.is_work_over else 4)
+        if isinstance(attempt.error, ConnectFailed):
+            self.excused += 1
+        elif self._suspect < most:
+            self._suspect += 1
             self.excused += 1
 
     def goes_on(self) -> None:
@@ -81,7 +88,7 @@ class Case:
             self.models.append(self.item.request.model)
             self.item = replace(self.item, request=replace(self.item.request, model=model))
         self._first = len(self.attempts)
-        self.excused = 0
+        self.excused = self._suspect = 0
 
 
 async def analyze(

@@ -86,8 +86,12 @@ class Oracle:
         case.tries.append(one)
         self._to_come[one.row] -= 1
         # The last rows may be what makes the endpoint fall over: not for ever, then.
-        excused = sum(earlier.is_excused for earlier in case.tries[:-1])
-        one.is_excused = one.met_outage and (excused < self._most or not one.is_last_work)
+        suspects = sum(
+            earlier.is_excused for earlier in case.tries[:-1] if earlier.fate.error_class != "ConnectFailed"
+        )
+        one.is_excused = one.met_outage and (
+            one.fate.error_class == "ConnectFailed" or suspects < self._most or not one.is_last_work
+        )
         if not one.is_delivered:
             return
         if one.out_for_s >= self._max_outage_s and one.fate.is_nobody:
