@@ -105,6 +105,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         parameters={"max_tokens": options["max_tokens"]},
         fallbacks=fallbacks(ctx),
         price_book=absolute(options["price_book"]),
+        budget=options["budget"],
+        budget_per_day=options["budget_per_day"],
         max_outage_s=DEFAULT_MAX_OUTAGE_S if options["max_outage_s"] is None else options["max_outage_s"],
         started_at=started_at,
         timezone=options["timezone"],

@@ -25,7 +25,7 @@ def exit_code(summary: Summary, plan: Plan) -> int:
         return INTERRUPTED
     if summary.state == "halted":
         return HALTED
-    if summary.state == "deadline":
+    if summary.state in ("deadline", "budget"):
         return STOPPED
     tally = summary.tally
     answered = tally.ok + tally.failed
@@ -55,6 +55,8 @@ def as_json(summary: Summary, plan: Plan, code: int) -> str:
                 for h in summary.halts
             ],
             "cost": {currency: amount(cost) for currency, cost in sorted(tally.cost.items())},
+            "budget": None if plan.budget is None else f"{plan.budget:f}",
+            "budget_per_day": None if plan.budget_per_day is None else f"{plan.budget_per_day:f}",
             "usage": [
                 {
                     "modality": modality,
@@ -103,6 +105,8 @@ def show_summary(summary: Summary, plan: Plan) -> None:
             Text.assemble(("halted ", "bold red"), f"({which}): {halt.error_class}: {halt.message}"),
             soft_wrap=True,
         )
+    if summary.state == "budget":
+        console.print(Text.assemble(("budget reached ", "bold yellow"), _budget(plan, tally)), soft_wrap=True)
     if tally.unpriced:
         models = ", ".join(f"{model} ({tokens:,} tokens)" for model, tokens in tally.unpriced.most_common())
         console.print(
@@ -129,6 +133,13 @@ def show_summary(summary: Summary, plan: Plan) -> None:
     if plan.is_rehearsal:
         console.print("rehearsed with the embedded endpoint: no model was asked, and nothing was spent")
     console.print(f"next: {_next_command(summary, plan)}", soft_wrap=True)
+
+
+def _budget(plan: Plan, tally: Tally) -> str:
+    caps = [(plan.budget, "for the run"), (plan.budget_per_day, "for the day")]
+    told = " and ".join(f"{cap:f} {which}" for cap, which in caps if cap is not None)
+    spent = f"{money(tally.cost)} spent in this run"
+    return f"({told}): {spent}; no other request was sure to fit, and {tally.not_attempted:,} rows are left"
 
 
 def _outcomes(tally: Tally) -> Table:
@@ -173,6 +184,9 @@ def _usage(tally: Tally) -> Table:
 def _next_command(summary: Summary, plan: Plan) -> str:
     out = "" if str(plan.out) == "out" else f" --out {shlex.quote(str(plan.out))}"
     job = "" if summary.job == "default" else f" --job {shlex.quote(summary.job)}"
+    if summary.state == "budget":
+        new = "--budget NEW_TOTAL" if plan.budget is not None else "--budget-per-day AMOUNT"
+        return f"mediabatch resume {summary.run_id}{out}{job} {new}"
     if summary.state != "done":
         first = "mend what halted it, then " if summary.state == "halted" else ""
         return f"{first}mediabatch resume {summary.run_id}{out}{job}"

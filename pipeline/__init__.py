@@ -33,6 +33,8 @@ crashes and mornings after.
     repeats.py     what was asked before, by an earlier run or row
     analyze.py     ONE item, end to end
     run.py         many items: bounded fan-out, stop conditions
+    prices.py      what prices a run's answers, endpoint by endpoint
+    budget.py      what may be spent: an attempt goes only where what it can cost fits
     off_loop.py    how a blocking call leaves the event loop
     surroundings.py  what a run meets outside itself, behind one seam: threads, wire, prices, clock, disk
     session.py     a run on its store, once or resumed: lock, settle, go on, finish

@@ -5,8 +5,9 @@ counts → cost → ledger(done)``, is a ladder of functions, each named for wha
 
     analyze              an item becomes an outcome; a useless endpoint halts, and the next is asked
       send_with_retry    attempts follow one another by policy, and each is on record before the next
-        send_once        one attempt: admitted, a line in the ledger, a clock, a bill
-          exchange       the bytes: render, post, parse
+        send_within_budget   only where it fits
+          send_once      one attempt: admitted, a line in the ledger, a clock, a bill
+            exchange     the bytes: render, post, parse
 
 An error of an endpoint never leaves ``analyze`` as an exception; a disk that takes no more writes does, and
 so does a bug of ours.
@@ -157,16 +158,39 @@ async def send_with_retry(case: Case) -> Attempt:
         GateClosed: the run or the model stopped before an attempt could go.
         RowError: it could never be admitted.
     """
-    first = await send_once(case)
+    first = await send_within_budget(case)
     if not isinstance(first.error, TransientError):
         return first
     # Only now: tenacity's bookkeeping takes longer than parsing an answer, and most answers need none of it.
     ahead = [first]
 
     async def send_again(case: Case) -> Attempt:
-        return ahead.pop() if ahead else await send_once(case)
+        return ahead.pop() if ahead else await send_within_budget(case)
 
     attempt: Attempt = await case.endpoints.retry(case.item.request.model)(send_again, case)
+    return attempt
+
+
+async def send_within_budget(case: Case) -> Attempt:
+    """One attempt; where there is a budget, only once it fits.
+
+    Raises:
+        GateClosed: the budget is spent, or the run or the model stopped.
+        RowError: no budget could be held with it, or it could never be admitted.
+    """
+    budget = case.endpoints.budget
+    if budget is None:
+        return await send_once(case)
+    hold = await budget.hold(case.item)
+    try:
+        attempt = await send_once(case)
+    except BaseException as error:
+        budget.settle(
+            hold, "not_billed" if isinstance(error, (GateClosed, RowError)) else "possibly_billed", None
+        )
+        raise
+    usage = attempt.reply.usage if attempt.reply else None
+    budget.settle(hold, attempt.state, attempt.cost, usage)
     return attempt
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 import anyio
 
+from pipeline.budget import Budget
 from pipeline.dialects import Dialect
 from pipeline.errors import AttemptError, MediabatchError, NeedsTooMuch, RowError
 from pipeline.gate import Clock, Entry, Gate, GateClosed
@@ -71,6 +72,7 @@ class Endpoints:
         rules: RetryRules,
         *,
         fallbacks: Mapping[str, str] | None = None,
+        budget: Budget | None = None,
         clock: Clock = anyio.current_time,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
@@ -79,6 +81,7 @@ class Endpoints:
         self.rules = rules
         self.is_work_over = False  # nothing is left but what is under way
         self.fallbacks = dict(fallbacks or {})
+        self.budget = budget
         self.clock = clock
         self.now = now
         self.asleep = 0
@@ -259,6 +262,8 @@ class Endpoints:
     def close(self) -> None:
         """Admit nothing more at all."""
         self._is_closed = True
+        if self.budget is not None:
+            self.budget.close()
         for one in self._endpoints:
             one.gate.close()
         self._call_those_in_no_line()

@@ -10,7 +10,9 @@
     ├── LedgerDamaged              the run's ledger cannot be read: the run halts, exit 3
     ├── EndpointDown               nobody answered for longer than a run waits: the endpoint halts, exit 3
     ├── RowError                   one manifest row cannot be asked: that item fails
-    │   └── NeedsTooMuch           it needs more tokens than a minute's limit allows
+    │   ├── NeedsTooMuch           it needs more tokens than a minute's limit allows
+    │   ├── Unpriced               there is a budget, and no price for its model
+    │   └── CurrencyDiffers        there is a budget, in another currency
     └── AttemptError               what an endpoint, or the wire to it, did with one attempt
         ├── TransientError         retried; when tries run out the item fails, or the run halts (`then_halts`)
         │   ├── Throttled          429; the gate is held
@@ -134,6 +136,26 @@ class NeedsTooMuch(RowError):
             row,
             f"it needs about {tokens:,.0f} tokens, and --tpm allows {limit:,} a minute: it could never go; "
             "raise --tpm, or lower --max-tokens",
+        )
+
+
+class Unpriced(RowError):
+    """There is a budget, and no price for the row's model."""
+
+    def __init__(self, row: int, model: str) -> None:
+        super().__init__(
+            row,
+            f"no price is known for model {model!r}, so no budget can be held with it; give a --price-book",
+        )
+
+
+class CurrencyDiffers(RowError):
+    """There is a budget, and the row's model is priced in another currency."""
+
+    def __init__(self, row: int, model: str, currency: str, of_budget: str) -> None:
+        super().__init__(
+            row,
+            f"model {model!r} is priced in {currency}, the budget in {of_budget}: they cannot be added",
         )
 
 

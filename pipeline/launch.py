@@ -5,21 +5,19 @@ The order matters: everything a person can get wrong is found before the endpoin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
 
 import anyio
 
+from pipeline.budget import Budget
 from pipeline.dialects import DIALECTS
 from pipeline.endpoints import Endpoint, Endpoints
 from pipeline.errors import LedgerDamaged, StoreUnwritable
 from pipeline.gate import Gate, Limits
 from pipeline.manifest import Defaults
 from pipeline.plan import Plan, Secrets
-from pipeline.pricing import BookIdentity, Layered, PriceBook, TomlBook
+from pipeline.prices import Prices
 from pipeline.recorder import Recorder
 from pipeline.reprocessing.selection import open_source
 from pipeline.run import Feed, Run, Summary
@@ -54,7 +52,8 @@ async def launch(
     off_loop = world.off_loop
     manifest = await off_loop(open_source, plan)
     # In a thread, because the first look loads the list.
-    prices = await off_loop(_Prices.of, plan, world.price_book())
+    prices = await off_loop(Prices.of, plan, world.price_book())
+    prices.check_budget(plan)
     session = await off_loop(Session.open, plan, manifest, prices.identities, world)
     try:
         if not prices.know(plan):
@@ -66,44 +65,15 @@ async def launch(
         session.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Prices:
-    """What prices the answers of each endpoint: its own book, then the run's, then the list."""
-
-    of_endpoint: Mapping[str, PriceBook]
-    identities: tuple[BookIdentity, ...]
-
-    @classmethod
-    def of(cls, plan: Plan, listed: PriceBook) -> Self:
-        """
-        Raises:
-            PriceBookError: a book is not what it should be.
-        """
-        paths = [path for path in (plan.price_book, *(one.price_book for one in plan.endpoints)) if path]
-        books: dict[str, PriceBook] = {path: TomlBook.read(Path(path)) for path in dict.fromkeys(paths)}
-        of_endpoint = {}
-        for one in plan.endpoints:
-            mine = tuple(books[path] for path in (one.price_book, plan.price_book) if path)
-            of_endpoint[one.name] = Layered((*mine, listed)) if mine else listed
-        return cls(of_endpoint, tuple(book.identity() for book in (*books.values(), listed)))
-
-    def know(self, plan: Plan) -> bool:
-        """Whether the run's model has a price wherever it is asked."""
-        return all(
-            self.of_endpoint[one.name].rates(plan.model, plan.started_at) is not None
-            for one in plan.endpoints
-            if not one.models or plan.model in one.models
-        )
-
-
 async def _run(
     session: Session,
     secrets: Secrets,
-    prices: _Prices,
+    prices: Prices,
     on_start: Callable[[Run, Tally, Sequence[str]], None],
     at_once: anyio.CancelScope,
 ) -> Summary:
     plan, tally, world = session.plan, session.tally, session.world
+    budget = await world.off_loop(prices.budget, plan, tally, world.now)
     with world.own_thread() as flush_off_loop:
         recorder = Recorder(
             session.ledger,
@@ -118,7 +88,7 @@ async def _run(
         )
         defaults = Defaults(model=plan.model, prompt=plan.prompt, parameters=plan.parameters)
         began_at = world.now()
-        async with _reach_all(plan, secrets, prices, world) as endpoints:
+        async with _reach_all(plan, secrets, prices, budget, world) as endpoints:
             feed = Feed(session.manifest.read(defaults, session.passed), off_loop=world.off_loop)
             run = Run(feed, endpoints, recorder, session.repeats, limit=plan.limit)
             session.write_run("running")
@@ -140,7 +110,7 @@ async def _run(
 
 @asynccontextmanager
 async def _reach_all(
-    plan: Plan, secrets: Secrets, prices: _Prices, world: Surroundings
+    plan: Plan, secrets: Secrets, prices: Prices, budget: Budget | None, world: Surroundings
 ) -> AsyncIterator[Endpoints]:
     """All endpoints of the plan, the embedded one started."""
     async with AsyncExitStack() as stack:
@@ -168,4 +138,6 @@ async def _reach_all(
             gate = Gate(limits, host=one.name, clock=world.clock, unix_clock=lambda: world.now().timestamp())
             book = prices.of_endpoint[one.name]
             reached.append(Endpoint(one.name, dialect, transport, gate, book, frozenset(one.models)))
-        yield Endpoints(reached, plan.retry, fallbacks=plan.fallbacks, clock=world.clock, now=world.now)
+        yield Endpoints(
+            reached, plan.retry, fallbacks=plan.fallbacks, budget=budget, clock=world.clock, now=world.now
+        )

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -76,6 +77,8 @@ class Plan:
     timezone: ZoneInfo
     fallbacks: Mapping[str, str] = field(default_factory=dict)
     price_book: str | None = None  # an absolute path; goes before the list prices
+    budget: Decimal | None = None  # of the whole run, over all its sessions
+    budget_per_day: Decimal | None = None  # of all runs in the store, on a day in ``timezone``
     max_outage_s: float = DEFAULT_MAX_OUTAGE_S
     retry: RetryRules = RetryRules()
     timeouts: Timeouts = Timeouts()
@@ -113,6 +116,8 @@ class Plan:
             "endpoints": [asdict(one) for one in self.endpoints],
             "fallbacks": dict(self.fallbacks),
             "price_book": self.price_book,
+            "budget": None if self.budget is None else str(self.budget),
+            "budget_per_day": None if self.budget_per_day is None else str(self.budget_per_day),
             "max_outage_s": self.max_outage_s,
             "model": self.model,
             "prompt": self.prompt,
@@ -145,6 +150,8 @@ def plan_of(run: Mapping[str, Any], out: Path) -> Plan:
         parameters=told["parameters"],
         fallbacks=told["fallbacks"],
         price_book=told.get("price_book"),
+        budget=_money(told.get("budget")),
+        budget_per_day=_money(told.get("budget_per_day")),
         max_outage_s=told["max_outage_s"],
         started_at=datetime.fromisoformat(run["started_at"]),
         timezone=ZoneInfo(told["timezone"]),
@@ -216,6 +223,10 @@ def paced(
     if tpm is not None:
         changes["tpm"] = tpm
     return tuple(replace(one, **changes) for one in endpoints)  # type: ignore[arg-type]
+
+
+def _money(told: str | None) -> Decimal | None:
+    return None if told is None else Decimal(told)
 
 
 def _short(value: object) -> str:

@@ -26,7 +26,7 @@ Provenance = Literal["reported", "derived", "estimated"]
 Seen = Literal["yes", "no", "unknown"]
 AttemptState = Literal["submitted", "not_billed", "billed", "possibly_billed"]
 RestStatus = Literal["skipped", "not_attempted"]
-RunState = Literal["running", "done", "halted", "interrupted", "deadline"]
+RunState = Literal["running", "done", "halted", "interrupted", "deadline", "budget"]
 
 EMBEDDED = "embedded"
 """The endpoint's name of rehearsals: never skipped over, never a latest outcome."""

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 import anyio
@@ -129,9 +130,11 @@ class Run:
         self._repeats = repeats
         self._limit = limit
         self._halt: Halt | None = None
-        self._stopped: Literal["interrupted", "deadline"] | None = None
+        self._stopped: Literal["interrupted", "deadline", "budget"] | None = None
         self._is_over = False
         self._dropped: list[NotAttempted] = []
+        if endpoints.budget is not None:
+            endpoints.budget.on_spent = partial(self.stop, "budget")
         self._is_caught = False  # whether an item went unasked because of a halt
         self._workers = 0
 
@@ -156,7 +159,7 @@ class Run:
                 found.append(Halt(endpoint.name, None, gate.down.error_class, str(gate.down)))
         return (*found, *([self._halt] if self._halt else []))
 
-    def stop(self, why: Literal["interrupted", "deadline"]) -> None:
+    def stop(self, why: Literal["interrupted", "deadline", "budget"]) -> None:
         """Admit nothing new; what is in flight is waited for."""
         if not self._is_over:
             self._stopped = self._stopped or why

@@ -16,9 +16,15 @@ FLOORS: list[set[str]] = [
     {"pipeline.keytable", "pipeline.ledger", "pipeline.off_loop", "pipeline.wire"},
     {"pipeline.keys", "pipeline.dialects", "pipeline.pricing", "pipeline.manifest", "pipeline.media.probing"},
     {"pipeline.transport", "pipeline.gate", "pipeline.halting", "pipeline.media.delivery", "pipeline.store"},
-    {"pipeline.embedded", "pipeline.retry", "pipeline.tally", "pipeline.report"},
+    {"pipeline.budget", "pipeline.embedded", "pipeline.retry", "pipeline.tally", "pipeline.report"},
     {"pipeline.sealing", "pipeline.plan", "pipeline.endpoints"},
-    {"pipeline.settling", "pipeline.repeats", "pipeline.recorder", "pipeline.reprocessing"},
+    {
+        "pipeline.prices",
+        "pipeline.settling",
+        "pipeline.repeats",
+        "pipeline.recorder",
+        "pipeline.reprocessing",
+    },
     {"pipeline.analyze", "pipeline.salvage"},
     {"pipeline.surroundings", "pipeline.run"},
     {"pipeline.session"},
@@ -35,7 +41,7 @@ RULES = (
 STORED = (
     *("pipeline.ledger", "pipeline.store", "pipeline.tally", "pipeline.keytable", "pipeline.repeats"),
     *("pipeline.sealing", "pipeline.settling", "pipeline.salvage", "pipeline.session", "pipeline.report"),
-    "pipeline.reprocessing",
+    *("pipeline.reprocessing", "pipeline.prices"),
 )
 WORLD = {
     "httpx",

@@ -85,8 +85,8 @@ def _check_patience(evidence: Evidence, session: Session, asked: list[Asked], or
         last = tries[-1]
         if not last.fate.is_nobody or not oracle.ended_here(row):
             continue
-        # Of an item that is a probe again and again, only so many tries are excused: it may be an odd one. That
-        # a connection is refused is never its doing.
+        # Of an item that is a probe again and again, only so many tries are excused: it may be an odd one. A
+        # connection that is refused is never its doing.
         refused = sum(one.is_excused for one in tries if one.fate.error_class == "ConnectFailed")
         excused = refused + min(sum(one.is_excused for one in tries) - refused, 4 * most)
         counted = len(tries) - excused
