@@ -92,6 +92,8 @@ def test_run_json_says_what_was_asked_with_what_and_what_it_came_to(plan: Plan):
             ],
             "fallbacks": {},
             "price_book": None,
+            "budget": None,
+            "budget_per_day": None,
             "max_outage_s": 3600.0,
             "model": "gemini-2.5-flash",
             "prompt": "What is it?",

@@ -216,6 +216,8 @@ def test_json_is_one_object_with_exact_money_as_text():
             }
         ],
         "cost": {"USD": "0.0006945"},
+        "budget": None,
+        "budget_per_day": None,
         "usage": [
             {
                 "modality": "text",
