@@ -101,6 +101,12 @@ def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="How long to wait for an endpoint that answers nobody; then the run halts.  [default: 1h]",
         ),
         option(
+            "--stop-if-unseen",
+            type=click.FloatRange(0, 1, min_open=True),
+            metavar="SHARE",
+            help="Halt once so large a share of the answers did not see the media that were sent.",
+        ),
+        option(
             "--budget-per-day",
             type=Money(),
             help="What all runs in the store may cost in a day (--timezone); exit code 4 when it is reached.",

@@ -153,6 +153,15 @@ class _View:
                 ),
                 soft_wrap=True,
             )
+        if outcomes.unseen:
+            screen.print(
+                Text.assemble(
+                    ("not seen ", "bold red"),
+                    f"media of {_counted(outcomes.unseen, 'answered item')}: the endpoint dropped them; list "
+                    "and ask them again with mediabatch reprocess --where seen=no --dry-run",
+                ),
+                soft_wrap=True,
+            )
         screen.print(outcome_table(outcomes))
         if self.all.tokens:
             screen.print(
@@ -183,6 +192,7 @@ class _View:
                 "items": outcomes.items,
                 "ok": outcomes.ok,
                 "cut_off": outcomes.cut_off,
+                "unseen": outcomes.unseen,
                 "failed": sum(alike.items for alike in outcomes.failed),
                 "not_answered": outcomes.not_answered,
                 "failures": [

@@ -174,6 +174,7 @@ def _plan(
         endpoints=endpoints,
         fallbacks=fallbacks(ctx) or source.fallbacks,
         price_book=absolute(options["price_book"]) or source.price_book,
+        stop_if_unseen=options["stop_if_unseen"] or source.stop_if_unseen,
         budget=options["budget"],  # that of the source was for the source
         budget_per_day=options["budget_per_day"] or source.budget_per_day,
         max_outage_s=source.max_outage_s if outage_s is None else outage_s,

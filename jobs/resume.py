@@ -53,6 +53,7 @@ def resume(ctx: click.Context, /, run_id: str | None, out: Path, job: str, **opt
         plan,
         endpoints=paced(plan.endpoints, slots=options["concurrency"], rpm=options["rpm"], tpm=options["tpm"]),
         price_book=absolute(options["price_book"]) or plan.price_book,
+        stop_if_unseen=options["stop_if_unseen"] or plan.stop_if_unseen,
         budget=options["budget"] or plan.budget,
         budget_per_day=options["budget_per_day"] or plan.budget_per_day,
         max_outage_s=plan.max_outage_s if outage_s is None else outage_s,

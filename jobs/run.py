@@ -113,6 +113,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         retry=RetryRules(max_attempts=options["max_attempts"] or RetryRules().max_attempts),
         timeouts=timeouts_of(options["timeout"] or Timeouts().total_s),
         limit=options["limit"],
+        stop_if_unseen=options["stop_if_unseen"],
         max_failed=options["max_failed"],
         ca_file=options["ca_file"],
         header_names=tuple(secrets.headers),

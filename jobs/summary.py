@@ -70,6 +70,8 @@ def as_json(summary: Summary, plan: Plan, code: int) -> str:
             ],
             "unpriced_models": dict(tally.unpriced),
             "without_usage": tally.without_usage,
+            "unseen": dict(tally.unseen),
+            "unseen_items": list(tally.unseen_items),
             "started_at": summary.started_at,
             "finished_at": summary.finished_at,
             "elapsed_s": elapsed_s,
@@ -113,6 +115,8 @@ def show_summary(summary: Summary, plan: Plan) -> None:
             Text.assemble(("no price known ", "bold yellow"), f"for {models}: their cost is null, not zero"),
             soft_wrap=True,
         )
+    if tally.unseen:
+        console.print(Text.assemble(("not seen ", "bold red"), _unseen(tally)), soft_wrap=True)
     if tally.without_usage:
         console.print(
             Text.assemble(
@@ -140,6 +144,15 @@ def _budget(plan: Plan, tally: Tally) -> str:
     told = " and ".join(f"{cap:f} {which}" for cap, which in caps if cap is not None)
     spent = f"{money(tally.cost)} spent in this run"
     return f"({told}): {spent}; no other request was sure to fit, and {tally.not_attempted:,} rows are left"
+
+
+def _unseen(tally: Tally) -> str:
+    counts = ", ".join(f"{modality} of {count:,} items" for modality, count in tally.unseen.most_common())
+    first = ", ".join(list(tally.unseen_items)[:5])
+    return (
+        f"{counts}: they were answered, and usage says that the endpoint never saw this, for instance of "
+        f"{first}; ask them elsewhere with mediabatch reprocess --where seen=no"
+    )
 
 
 def _outcomes(tally: Tally) -> Table:

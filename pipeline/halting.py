@@ -4,16 +4,21 @@
 * After a success: five different items in a row, else each is a terminal failure of its own.
 * The first twenty answers of a run all end in the same terminal class: the whole run halts; bad manifest
   rows are no answers.
+* Where a person wants that: so large a share of the answers about media did not see them.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection, Sequence
 
 from pipeline.errors import AttemptError, HaltingError, MediabatchError, TransientError
+from pipeline.records import Media, Seen
 
 HALTS_IN_A_ROW = 5
 FIRST_ANSWERS = 20
+FEWEST_ABOUT_MEDIA = 10
+"""Answers before their share says anything."""
 
 
 class AllAlike(MediabatchError):
@@ -25,6 +30,17 @@ class AllAlike(MediabatchError):
             "something is wrong with all of them, so the run stopped before paying for more"
         )
         self.last = error
+
+
+class MediaUnseen(MediabatchError):
+    """Too many answers whose usage says that media were not seen."""
+
+    def __init__(self, unseen: int, answers: int, modalities: Collection[str]) -> None:
+        super().__init__(
+            f"of {answers:,} answers about media, {unseen:,} did not see what was sent "
+            f"({', '.join(modalities)}): the endpoint drops it silently, so the run stopped before paying for "
+            "more"
+        )
 
 
 class HaltRules:
@@ -73,3 +89,25 @@ class FirstAnswers:
         self._class = error.error_class
         self._answers += 1
         return AllAlike(error) if self._answers == FIRST_ANSWERS else None
+
+
+class UnseenMedia:
+    """Of one run: whether more answers than this share did not see the media that were sent."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._answers = 0
+        self._unseen = 0
+        self._modalities: dict[str, None] = {}
+
+    def answered(self, media: Sequence[Media], seen: Sequence[Seen]) -> MediaUnseen | None:
+        """Why the run should halt, if it should. Call it once an answer that was ok."""
+        if not media:
+            return None
+        self._answers += 1
+        missing = [one.modality for one, saw in zip(media, seen, strict=True) if saw == "no"]
+        self._unseen += bool(missing)
+        self._modalities.update(dict.fromkeys(missing))
+        if self._answers >= FEWEST_ABOUT_MEDIA and self._unseen >= max(1.0, self._share * self._answers):
+            return MediaUnseen(self._unseen, self._answers, self._modalities)
+        return None

@@ -90,7 +90,14 @@ async def _run(
         began_at = world.now()
         async with _reach_all(plan, secrets, prices, budget, world) as endpoints:
             feed = Feed(session.manifest.read(defaults, session.passed), off_loop=world.off_loop)
-            run = Run(feed, endpoints, recorder, session.repeats, limit=plan.limit)
+            run = Run(
+                feed,
+                endpoints,
+                recorder,
+                session.repeats,
+                limit=plan.limit,
+                stop_if_unseen=plan.stop_if_unseen,
+            )
             session.write_run("running")
             on_start(run, tally, session.notes)
             with at_once:

@@ -83,6 +83,7 @@ class Plan:
     retry: RetryRules = RetryRules()
     timeouts: Timeouts = Timeouts()
     limit: int | None = None
+    stop_if_unseen: float | None = None  # the share of answers that did not see their media
     max_failed: float = 0.0
     ca_file: Path | None = None
     header_names: tuple[str, ...] = ()
@@ -125,6 +126,7 @@ class Plan:
             "max_attempts": self.retry.max_attempts,
             "timeout_s": self.timeouts.total_s,
             "limit": self.limit,
+            "stop_if_unseen": self.stop_if_unseen,
             "max_failed": self.max_failed,
             "timezone": self.timezone.key,
             "ca_file": None if self.ca_file is None else str(self.ca_file),
@@ -158,6 +160,7 @@ def plan_of(run: Mapping[str, Any], out: Path) -> Plan:
         retry=RetryRules(max_attempts=told["max_attempts"]),
         timeouts=timeouts_of(told["timeout_s"]),
         limit=told["limit"],
+        stop_if_unseen=told.get("stop_if_unseen"),
         max_failed=told["max_failed"],
         ca_file=None if ca_file is None else Path(ca_file),
         header_names=tuple(told["headers"]),

@@ -20,7 +20,7 @@ import anyio.to_thread
 from pipeline.analyze import analyze
 from pipeline.endpoints import Endpoints
 from pipeline.errors import LedgerDamaged, ManifestError, MediabatchError, StoreUnwritable
-from pipeline.halting import FirstAnswers
+from pipeline.halting import FirstAnswers, UnseenMedia
 from pipeline.keys import request_key
 from pipeline.off_loop import OffLoop
 from pipeline.recorder import Recorder
@@ -122,10 +122,12 @@ class Run:
         repeats: Repeats,
         *,
         limit: int | None = None,
+        stop_if_unseen: float | None = None,
     ) -> None:
         self._feed = feed
         self.endpoints = endpoints
         self._first_answers = FirstAnswers()
+        self._unseen = None if stop_if_unseen is None else UnseenMedia(stop_if_unseen)
         self._recorder = recorder
         self._repeats = repeats
         self._limit = limit
@@ -266,6 +268,10 @@ class Run:
         elif isinstance(ended, Outcome):
             if ended.error is None:
                 self._first_answers.ok()
+                if self._unseen is not None:
+                    unseen = self._unseen.answered(ended.item.request.media, ended.seen)
+                    if unseen is not None:
+                        self.halt(unseen)
             else:
                 alike = self._first_answers.failed(ended.error)
                 if alike is not None:

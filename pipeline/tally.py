@@ -7,6 +7,7 @@ same.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Self
@@ -24,9 +25,13 @@ _ID = RESULT_COLUMN["item_id"]
 _ERROR_CLASS = RESULT_COLUMN["error_class"]
 _ERROR_MESSAGE = RESULT_COLUMN["error_message"]
 _TOTAL_TOKENS = RESULT_COLUMN["total_tokens"]
+_MEDIA = RESULT_COLUMN["media"]
 _STATE = ATTEMPT_COLUMN["state"]
 _MODALITY = COST_COLUMN["modality"]
 _PRICED = (COST_COLUMN["tokens"], COST_COLUMN["cost"], COST_COLUMN["currency"], COST_COLUMN["model"])
+
+
+UNSEEN_KEPT = 20
 
 
 @dataclass(slots=True)
@@ -63,6 +68,8 @@ class Tally:
     usage: dict[UsageKey, UsageLine] = field(default_factory=dict)
     unpriced: Counter[str] = field(default_factory=Counter)  # tokens without a price, by model
     without_usage: int = 0  # answered ok, but the endpoint told no usage
+    unseen: Counter[str] = field(default_factory=Counter)  # answered ok, and did not see this modality
+    unseen_items: dict[str, None] = field(default_factory=dict)  # the first of them, in order
     bills: dict[str, Bills] = field(default_factory=dict)  # by model
 
     @property
@@ -95,6 +102,7 @@ class Tally:
         if result[_STATUS] == "ok":
             self.ok += 1
             self.without_usage += result[_TOTAL_TOKENS] is None
+            self._add_unseen(result)
         else:
             self.failed += 1
             error_class = result[_ERROR_CLASS]
@@ -138,6 +146,8 @@ class Tally:
         self.errors.update(other.errors)
         self.unpriced.update(other.unpriced)
         self.without_usage += other.without_usage
+        self.unseen.update(other.unseen)
+        self._note_unseen(other.unseen_items)
         for error_class, first in other.first_errors.items():
             self.first_errors.setdefault(error_class, first)
         for key, line in other.usage.items():
@@ -162,6 +172,8 @@ class Tally:
                 "first_errors": self.first_errors,
                 "unpriced": self.unpriced,
                 "without_usage": self.without_usage,
+                "unseen": self.unseen,
+                "unseen_items": list(self.unseen_items),
                 "usage": [
                     [*key, line.tokens, line.unpriced_tokens, {c: str(cost) for c, cost in line.cost.items()}]
                     for key, line in self.usage.items()
@@ -183,6 +195,8 @@ class Tally:
             first_errors={name: (item, sentence) for name, (item, sentence) in told["first_errors"].items()},
             unpriced=Counter(told["unpriced"]),
             without_usage=told["without_usage"],
+            unseen=Counter(told.get("unseen", {})),
+            unseen_items=dict.fromkeys(told.get("unseen_items", [])),
         )
         for modality, direction, kind, tokens, unpriced_tokens, cost in told["usage"]:
             money = {currency: Decimal(text) for currency, text in cost.items()}
@@ -190,6 +204,18 @@ class Tally:
         for model, (replies, text) in told["bills"].items():
             tally.bills[model] = Bills(replies, Decimal(text))
         return tally
+
+    def _add_unseen(self, result: Any) -> None:
+        missing = {modality for modality, _, seen in result[_MEDIA] if seen == "no"}
+        if missing:
+            self.unseen.update(missing)
+            self._note_unseen([result[_ID]])
+
+    def _note_unseen(self, items: Iterable[str]) -> None:
+        for item_id in items:
+            if len(self.unseen_items) >= UNSEEN_KEPT:
+                break
+            self.unseen_items[item_id] = None
 
     def _add_costs(self, costs: list[Any]) -> None:
         tokens_at, cost_at, currency_at, model_at = _PRICED

@@ -100,6 +100,7 @@ def test_run_json_says_what_was_asked_with_what_and_what_it_came_to(plan: Plan):
             "parameters": {"max_tokens": 9},
             "max_attempts": 5,
             "timeout_s": 300.0,
+            "stop_if_unseen": None,
             "limit": 0,
             "max_failed": 0.0,
             "timezone": "Asia/Shanghai",

@@ -28,6 +28,7 @@ class Outcomes:
 
     ok: int = 0
     cut_off: int = 0  # of the ok ones: finish_reason `length`
+    unseen: int = 0  # of the ok ones: media were sent that the endpoint did not see
     failed: list[FailedAlike] = field(default_factory=list)  # most first
     not_answered: int = 0  # set aside by a run that stopped, and never asked since
     cost: dict[str, Decimal] = field(default_factory=dict)
@@ -45,6 +46,11 @@ def outcomes_in(scope: Scope) -> Outcomes:
         .agg(
             items=pl.len(),
             cut_off=(pl.col("finish_reason") == "length").sum(),
+            unseen=pl.col("media")
+            .list.eval(pl.element().struct.field("seen") == "no")
+            .list.any()
+            .fill_null(value=False)
+            .sum(),
             item_id=pl.col("item_id").first(),
             message=pl.col("error_message").first(),
             cost=pl.col("cost").sum(),
@@ -57,6 +63,7 @@ def outcomes_in(scope: Scope) -> Outcomes:
         if group["status"] == "ok":
             told.ok += group["items"]
             told.cut_off += group["cut_off"]
+            told.unseen += group["unseen"]
             if group["currency"] is not None:
                 told.cost[group["currency"]] = group["cost"]
             continue

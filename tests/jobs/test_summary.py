@@ -237,6 +237,8 @@ def test_json_is_one_object_with_exact_money_as_text():
             },
         ],
         "unpriced_models": {},
+        "unseen": {},
+        "unseen_items": [],
         "without_usage": 0,
         "started_at": "2026-03-05T22:00:00Z",
         "finished_at": "2026-03-06T07:01:23.250000Z",
