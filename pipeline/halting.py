@@ -38,8 +38,8 @@ class MediaUnseen(MediabatchError):
     def __init__(self, unseen: int, answers: int, modalities: Collection[str]) -> None:
         super().__init__(
             f"of {answers:,} answers about media, {unseen:,} did not see what was sent "
-            f"({', '.join(modalities)}): the endpoint drops it silently, so the run stopped before paying for "
-            "more"
+            f"({', '.join(modalities)}): the endpoint drops it silently, so the run stopped before paying "
+            "for more"
         )
 
 
