@@ -48,7 +48,6 @@ class Watch:
         self._duplicates = [row for row in session.rows if row.kind == "duplicate"]
         self._gates = [GateWatch(self, one, wires[one.name], session.plan) for one in run.endpoints]
         self._gate_of = {one.place.name: one for one in self._gates}
-        self._most_slots = 0
         self._entries: dict[int, tuple[float, float]] = {}  # by row: when it was admitted, tokens set aside
         self._are_several = len(self._gates) > 1
         self._waits_since: dict[int, tuple[int, str]] = {}  # by row, where there are several endpoints
@@ -96,9 +95,8 @@ class Watch:
             raise Broken(LIMIT, f"{in_flight} in flight, {live} items live, with {slots} slots")
 
     def _seen_slots(self) -> int:
-        """The most there have been: slots may be cut between an admission and the request that follows it."""
-        self._most_slots = max(self._most_slots, sum(one.gate.slots.limit for one in self._gates))
-        return self._most_slots
+        """The most there have been at any admission: slots may be cut before the request that follows it."""
+        return sum(max(one.most_slots, one.gate.slots.limit) for one in self._gates)
 
     def waits(self, item: Item) -> None:
         """An item begins to wait at one of the gates, or goes on to wait at another."""
