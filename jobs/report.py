@@ -28,6 +28,7 @@ from jobs.options import (
 )
 from jobs.report_tables import by_table, console, last_days, outcome_table, spend_table
 from jobs.wording import amount, money
+from pipeline.pricing import Layered, ListPrices, TomlBook
 from pipeline.records import EMBEDDED
 from pipeline.report import KEYS, Line, Outcomes, PossiblyBilled, Scope, by, folded, outcomes_in, spent
 from pipeline.report import possibly_billed as billed_perhaps
@@ -66,6 +67,12 @@ class Keys(click.ParamType[tuple[str, ...]]):
     "--rehearsals", is_flag=True, help="Rehearsals with the embedded endpoint, instead of real runs."
 )
 @option("--timezone", default="UTC", show_default=True, callback=checked_timezone, help="What a day is.")
+@click.option(
+    "--reprice",
+    metavar="BOOK",
+    type=click.Path(path_type=Path),
+    help="What it would have cost by this price book (TOML), and by the list for what it does not know.",
+)
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print the table of --by as CSV on stdout.")
 @click.pass_context
@@ -78,6 +85,7 @@ def report(
     run_id: str | None,
     rehearsals: bool,
     timezone: ZoneInfo,
+    reprice: Path | None,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -100,7 +108,8 @@ def report(
         rehearsals = facts["plan"]["endpoint"] == EMBEDDED  # it was named, so it is asked for
         if not is_any_job and facts["job"] != job:
             raise Fault(f"run {run_id} belongs to job {facts['job']}: add --job {facts['job']}")
-    scope = Scope(out, None if is_any_job else job, run_id, rehearsals, timezone)
+    book = None if reprice is None else Layered((TomlBook.read(reprice), ListPrices()))
+    scope = Scope(out, None if is_any_job else job, run_id, rehearsals, timezone, book)
     if wanted:
         lines = by(scope, wanted)
         if as_csv:

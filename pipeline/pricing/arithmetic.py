@@ -80,7 +80,7 @@ def price(counts: Sequence[TokenCount], rates: Rates | None, sent: Collection[st
             continue
         cost = tokens * unit.micros
         known = cost if known is None else known + cost
-        amount = _money(cost)
+        amount = money(cost)
         if modality != "unattributed" and modality != "image+video":
             charges.append(Charge(count, unit.per_mtok, amount, amount, amount, currency, source))
             if low is not None:
@@ -98,14 +98,14 @@ def price(counts: Sequence[TokenCount], rates: Rates | None, sent: Collection[st
     if is_spread and known is not None:
         low, high = _spread_bounds(sheet, counts, sent)
     if rates.fee:
-        fee = _money(rates.fee)
+        fee = money(rates.fee)
         charges.append(Charge(_FEE, None, fee, fee, fee, currency, source))
         known = rates.fee + (known or 0)
         low = None if low is None else low + rates.fee
         high = None if high is None else high + rates.fee
     if known is None:
         return Priced(tuple(charges), None, None, None)
-    amount = _money(known)
+    amount = money(known)
     return Priced(tuple(charges), amount, _bound(low, known, amount), _bound(high, known, amount))
 
 
@@ -118,7 +118,8 @@ def total(costs: Iterable[Decimal | None]) -> Decimal | None:
     return result
 
 
-def _money(trillionths: int) -> Decimal:
+def money(trillionths: int) -> Decimal:
+    """An amount in units of 10⁻¹² as a decimal of scale 12."""
     return _EXACT.multiply(trillionths, _TRILLIONTH)
 
 
@@ -126,7 +127,7 @@ def _bound(trillionths: int | None, known: int, amount: Decimal) -> Decimal | No
     """A bound as money; ``amount``, the money of ``known``, where it is the same."""
     if trillionths == known:
         return amount
-    return None if trillionths is None else _money(trillionths)
+    return None if trillionths is None else money(trillionths)
 
 
 def _bounds(sheet: Sheet, count: TokenCount, sent: Collection[str]) -> tuple[int | None, int | None]:

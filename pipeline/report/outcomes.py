@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import polars as pl
 
+from pipeline.report.repricing import cost_by_item
 from pipeline.report.scope import Scope
 from pipeline.store.reader import latest_outcomes
 
@@ -41,6 +42,10 @@ class Outcomes:
 def outcomes_in(scope: Scope) -> Outcomes:
     """Raises StoreError where there is no store."""
     latest = latest_outcomes(scope.scan("results"), rehearsals=scope.rehearsals)
+    if scope.book is not None:
+        latest = latest.drop("cost", "currency").join(
+            cost_by_item(scope.costs()), on=["run_id", "job", "item_id"], how="left"
+        )
     groups = (
         latest.group_by("status", "error_class", "currency")
         .agg(

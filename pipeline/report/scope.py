@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from pipeline.pricing import PriceBook
 from pipeline.records import EMBEDDED
+from pipeline.report.repricing import repriced
 from pipeline.store.reader import run_facts, run_ids, scan
 
 
@@ -23,6 +25,16 @@ class Scope:
     run_id: str | None = None
     rehearsals: bool = False
     timezone: ZoneInfo = ZoneInfo("UTC")
+    book: PriceBook | None = None  # prices all that was answered anew
+
+    def costs(self) -> pl.LazyFrame:
+        """Rows of costs in this scope, by the scope's book where it has one.
+
+        Raises:
+            StoreError: there is no store.
+        """
+        costs = self.scan("costs")
+        return costs if self.book is None else repriced(costs, self.scan("results"), self.book)
 
     def scan(self, dataset: str) -> pl.LazyFrame:
         """Rows of results, costs or attempts in this scope.

@@ -50,7 +50,7 @@ def spent(scope: Scope, keys: Sequence[str]) -> list[Line]:
         StoreError: there is no store.
     """
     columns = _named(scope, keys, "at")
-    costs = scope.scan("costs")
+    costs = scope.costs()
     if "error_class" in keys:
         failures = scope.scan("attempts").filter(pl.col("error_class").is_not_null())
         costs = costs.join(failures.select(*_ATTEMPT, "error_class"), on=_ATTEMPT, how="left")

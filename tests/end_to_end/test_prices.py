@@ -68,3 +68,14 @@ def test_a_book_that_is_wrong_is_a_sentence_and_nothing_is_sent(server: Server, 
     )
     assert len(server.received) == before
     assert not (tmp_path / "out").exists()
+
+
+def test_history_is_repriced_without_asking_anything_again(server: Server, tmp_path: Path):
+    manifest = write_manifest(tmp_path / "manifest.csv", [ROW])
+    assert run_command("run", manifest, "--base-url", server.base_url, cwd=tmp_path).code == 0
+    asked = len(server.received)
+    told = json.loads(run_command("report", "--json", cwd=tmp_path).stdout)
+    assert told["cost_of_all_tries"] == told["cost_of_latest_answers"] == {"USD": "0.00096075"}
+    told = json.loads(run_command("report", "--json", "--reprice", EXAMPLE_BOOK, cwd=tmp_path).stdout)
+    assert told["cost_of_all_tries"] == told["cost_of_latest_answers"] == {"CNY": "0.00484218"}
+    assert len(server.received) == asked
