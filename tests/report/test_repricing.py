@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -43,10 +42,10 @@ UNITS = [
 
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PriceBook]:
+def book(tmp_path_factory: pytest.TempPathFactory) -> PriceBook:
     path = tmp_path_factory.mktemp("books") / "mine.toml"
     path.write_text(TIERED, "utf-8")
-    yield Layered((TomlBook.read(path), ListPrices()))
+    return Layered((TomlBook.read(path), ListPrices()))
 
 
 def rows_of(number: int, model: str, counts: list[TokenCount], by: PriceBook) -> list[tuple[object, ...]]:
