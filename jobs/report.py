@@ -6,7 +6,7 @@ import csv
 import io
 import shlex
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,34 @@ class Keys(click.ParamType[tuple[str, ...]]):
         return keys
 
 
+Ago = date | timedelta
+
+
+class Day(click.ParamType[Ago]):
+    """A day, or so many days ago."""
+
+    name = "DAY"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Ago:
+        text = str(value).strip()
+        try:
+            if text.endswith("d"):
+                return timedelta(days=int(text[:-1]))
+            return date.fromisoformat(text)
+        except (ValueError, OverflowError):
+            raise Fault(
+                f"{param.opts[0] if param else 'day'} {value!r}: a day such as 2026-11-23, or 7d"
+            ) from None
+
+
+def _days_from(since: Ago | None, until: Ago | None, timezone: ZoneInfo) -> tuple[date | None, date | None]:
+    today = datetime.now(timezone).date()
+    first, last = (today - day if isinstance(day, timedelta) else day for day in (since, until))
+    if first is not None and last is not None and last < first:
+        raise Fault(f"--until {last} lies before --since {first}")
+    return first, last
+
+
 @click.command()
 @config_option
 @out_option
@@ -67,6 +95,10 @@ class Keys(click.ParamType[tuple[str, ...]]):
     "--rehearsals", is_flag=True, help="Rehearsals with the embedded endpoint, instead of real runs."
 )
 @option("--timezone", default="UTC", show_default=True, callback=checked_timezone, help="What a day is.")
+@click.option(
+    "--since", type=Day(), help="What ended on this day or later: 2026-11-23, or 7d for a week ago."
+)
+@click.option("--until", type=Day(), help="What ended on this day or before.")
 @click.option(
     "--reprice",
     metavar="BOOK",
@@ -85,6 +117,8 @@ def report(
     run_id: str | None,
     rehearsals: bool,
     timezone: ZoneInfo,
+    since: Ago | None,
+    until: Ago | None,
     reprice: Path | None,
     as_json: bool,
     as_csv: bool,
@@ -109,7 +143,15 @@ def report(
         if not is_any_job and facts["job"] != job:
             raise Fault(f"run {run_id} belongs to job {facts['job']}: add --job {facts['job']}")
     book = None if reprice is None else Layered((TomlBook.read(reprice), ListPrices()))
-    scope = Scope(out, None if is_any_job else job, run_id, rehearsals, timezone, book)
+    scope = Scope(
+        out,
+        None if is_any_job else job,
+        run_id,
+        rehearsals,
+        timezone,
+        book,
+        *_days_from(since, until, timezone),
+    )
     if wanted:
         lines = by(scope, wanted)
         if as_csv:

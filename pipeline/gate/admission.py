@@ -50,6 +50,8 @@ FIRST_ROUND_TRIP_S = 1.0
 """Until one is known; and the longest hold after a 429 that names no time."""
 IN_QUESTION = 0.9
 """Of the slots in use when a 429 comes: below, it was the pace that let too much through."""
+LEAST_WAIT_S = 1e-4
+"""A wait of less than the clock can tell would be waited for again and again."""
 DEFAULT_MAX_OUTAGE_S = 3_600.0
 
 
@@ -193,7 +195,7 @@ class Gate:
                     delay_s = self._delay_s(tokens)
                     if delay_s <= 0.0:
                         return self._admit(item, tokens, is_first)
-                    with anyio.move_on_after(delay_s):
+                    with anyio.move_on_after(max(delay_s, LEAST_WAIT_S)):
                         await me.turn.wait()
                 me.turn = anyio.Event()
         finally:

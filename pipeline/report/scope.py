@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -13,6 +14,12 @@ from pipeline.pricing import PriceBook
 from pipeline.records import EMBEDDED
 from pipeline.report.repricing import repriced
 from pipeline.store.reader import run_facts, run_ids, scan
+
+_ENDED: Final = {
+    "results": pl.col("finished_at"),
+    "costs": pl.col("at"),
+    "attempts": pl.coalesce("done_at", "sent_at"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,8 @@ class Scope:
     rehearsals: bool = False
     timezone: ZoneInfo = ZoneInfo("UTC")
     book: PriceBook | None = None  # prices all that was answered anew
+    since: date | None = None  # what ended on this day or later, by this scope's clock
+    until: date | None = None  # … and on this day or before
 
     def costs(self) -> pl.LazyFrame:
         """Rows of costs in this scope, by the scope's book where it has one.
@@ -43,7 +52,12 @@ class Scope:
             StoreError: there is no store.
         """
         is_rehearsed = pl.col("endpoint").eq_missing(EMBEDDED)
-        return self._scan(dataset).filter(is_rehearsed if self.rehearsals else ~is_rehearsed)
+        rows = self._scan(dataset).filter(is_rehearsed if self.rehearsals else ~is_rehearsed)
+        if self.since is not None:
+            rows = rows.filter(_ENDED[dataset] >= self._begin(self.since))
+        if self.until is not None:
+            rows = rows.filter(_ENDED[dataset] < self._begin(self.until + timedelta(days=1)))
+        return rows
 
     def rest(self) -> pl.LazyFrame:
         """Rows at rest, which know no endpoint: their run does."""
@@ -60,6 +74,9 @@ class Scope:
             and (facts["plan"]["endpoint"] == EMBEDDED) == self.rehearsals
         ]
         return sorted(runs, key=lambda facts: (str(facts["started_at"]), str(facts["run_id"])))
+
+    def _begin(self, day: date) -> datetime:
+        return datetime.combine(day, time(), self.timezone).astimezone(UTC)
 
     def day(self, instant: pl.Expr) -> pl.Expr:
         """The day of an instant on this scope's clock."""

@@ -102,6 +102,21 @@ def test_one_run_alone(out: Path):
     assert "add --job other" in report(out, "--run", "r3", code=2).stderr
 
 
+def test_days_may_be_chosen_from_and_to(out: Path):
+    first, second = f"{NOW:%Y-%m-%d}", f"{NOW + timedelta(days=1):%Y-%m-%d}"
+    for words, days in (
+        (["--since", first], [first, second]),
+        (["--since", second], [second]),
+        (["--until", first], [first]),
+        (["--since", "1d"], []),
+        (["--since", "30000d"], [first, second]),
+    ):
+        told = json.loads(report(out, "--json", "--by", "day", *words).stdout)
+        assert [line["day"] for line in told["lines"]] == days
+    told = json.loads(report(out, "--json", "--until", first).stdout)
+    assert (told["outcomes"]["ok"], told["outcomes"]["failed"]) == (1, 2), "as it stood in the evening"
+
+
 def test_a_year_is_shown_with_its_newest_days(tmp_path: Path):
     for day in range(20):
         at = NOW + timedelta(days=day)
@@ -142,6 +157,11 @@ def test_rehearsals_are_shown_only_where_they_are_asked_for(tmp_path: Path):
         (["--csv"], "--csv prints the table of --by"),
         (["--csv", "--json", "--by", "day"], "exclude each other"),
         (["--timezone", "Mars/Olympus"], "no such zone"),
+        (["--since", "lately"], "--since 'lately': a day such as 2026-11-23, or 7d"),
+        (
+            ["--since", "2026-03-06", "--until", "2026-03-05"],
+            "--until 2026-03-05 lies before",
+        ),
     ],
 )
 def test_slips_are_told(out: Path, words: list[str], sentence: str):

@@ -21,6 +21,11 @@ def test_300_nights_keep_every_promise():
     assert not failures, "\n\n".join(str(failure) for failure in failures)
 
 
+def test_a_wait_shorter_than_the_clock_can_tell_is_over_some_time():
+    """Once, the gate waited for a millionth of a millionth of a second, again and again."""
+    assert play(7983).seed == 7983
+
+
 @pytest.mark.parametrize("seed", [3955, 4802])
 def test_an_answer_that_a_full_disk_refused_is_recorded_when_the_disk_is_mended_at_the_end(seed):
     """Once, such an answer was settled as lost, and its row stood nowhere. ``play`` checks every promise."""
