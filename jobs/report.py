@@ -75,7 +75,7 @@ class Day(click.ParamType[Ago]):
             ) from None
 
 
-def _days_from(since: Ago | None, until: Ago | None, timezone: ZoneInfo) -> tuple[date | None, date | None]:
+def days_from(since: Ago | None, until: Ago | None, timezone: ZoneInfo) -> tuple[date | None, date | None]:
     today = datetime.now(timezone).date()
     first, last = (today - day if isinstance(day, timedelta) else day for day in (since, until))
     if first is not None and last is not None and last < first:
@@ -150,7 +150,7 @@ def report(
         rehearsals,
         timezone,
         book,
-        *_days_from(since, until, timezone),
+        *days_from(since, until, timezone),
     )
     if wanted:
         lines = by(scope, wanted)

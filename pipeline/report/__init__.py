@@ -1,6 +1,7 @@
 """Outcomes and costs over the store, as lazy polars queries; no printing.
 
     repricing.py   costs by another price book
+    reconciling.py a gateway's own log against the store
     scope.py       which rows a report is about: job, run, rehearsals, what a day is
     outcomes.py    latest outcomes, and what was never answered
     spending.py    tokens and cost by anything; attempts; what may have been billed
