@@ -37,6 +37,7 @@ crashes and mornings after.
     budget.py      what may be spent: an attempt goes only where what it can cost fits
     off_loop.py    how a blocking call leaves the event loop
     surroundings.py  what a run meets outside itself, behind one seam: threads, wire, prices, clock, disk
+    asking.py      what an endpoint honours: one tiny question a modality
     session.py     a run on its store, once or resumed: lock, settle, go on, finish
     launch.py      a plan becomes a run
     reprocessing/  items chosen by their latest outcome → the rows of a new run

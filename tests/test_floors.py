@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
         "pipeline.recorder",
         "pipeline.reprocessing",
     },
-    {"pipeline.analyze", "pipeline.salvage"},
+    {"pipeline.analyze", "pipeline.asking", "pipeline.salvage"},
     {"pipeline.surroundings", "pipeline.run"},
     {"pipeline.session"},
     {"pipeline.launch"},

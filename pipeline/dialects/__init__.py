@@ -57,6 +57,7 @@ class Dialect(Protocol):
 
 DIALECTS: dict[str, Dialect] = {
     "newapi": NewApi(),
+    "newapi-strings": NewApi("newapi-strings", are_strings=True),
     "openai": OpenAI(),
 }
 

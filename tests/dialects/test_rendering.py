@@ -74,10 +74,16 @@ def test_newapi_takes_inline_audio_as_a_url() -> None:
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("modality", ["image", "video"])
-def test_images_and_videos_are_url_objects_everywhere(dialect: str, modality: MediaModality) -> None:
-    name = f"{modality}_url"
-    assert part_of(dialect, modality, "https://e.com/x") == {"type": name, name: {"url": "https://e.com/x"}}
+def test_images_are_url_objects_everywhere(dialect: str) -> None:
+    url = "https://e.com/x"
+    assert part_of(dialect, "image", url) == {"type": "image_url", "image_url": {"url": url}}
+
+
+@pytest.mark.parametrize("modality", ["audio", "video"])
+def test_sound_and_video_are_objects_or_plain_strings_as_the_dialect_says(modality: MediaModality) -> None:
+    name, url = f"{modality}_url", "https://e.com/x"
+    assert part_of("newapi", modality, url) == {"type": name, name: {"url": url}}
+    assert part_of("newapi-strings", modality, url) == {"type": name, name: url}
 
 
 def test_a_document_inline_gets_a_name_by_its_type() -> None:
