@@ -30,7 +30,18 @@ from jobs.report_tables import by_table, console, last_days, outcome_table, spen
 from jobs.wording import amount, money
 from pipeline.pricing import Layered, ListPrices, TomlBook
 from pipeline.records import EMBEDDED
-from pipeline.report import KEYS, Line, Outcomes, PossiblyBilled, Scope, by, folded, outcomes_in, spent
+from pipeline.report import (
+    KEYS,
+    Line,
+    Outcomes,
+    PossiblyBilled,
+    Scope,
+    by,
+    folded,
+    outcomes_in,
+    reported,
+    spent,
+)
 from pipeline.report import possibly_billed as billed_perhaps
 from pipeline.store.reader import run_facts
 
@@ -182,6 +193,7 @@ class _View:
         (self.all,) = folded(cube, ()) or [Line(())]
         self.unpriced = [line for line in folded(cube, (1,)) if line.unpriced_tokens]
         self.possibly: list[PossiblyBilled] = billed_perhaps(scope)
+        self.reported = reported(scope)
 
     @property
     def unfinished(self) -> list[dict[str, Any]]:
@@ -220,6 +232,13 @@ class _View:
             )
             screen.print(spend_table("by day", ("day", "model"), last_days(self.by_day), None))
         screen.print(f"all tries  {money(self.all.cost)}; the latest answers alone {money(outcomes.cost)}")
+        if self.reported is not None:
+            screen.print(
+                f"the endpoint itself reports {amount(self.reported.reported)} for "
+                f"{_counted(self.reported.replies, 'reply', 'replies')}; by the price book they cost "
+                f"{money(self.reported.cost)}",
+                soft_wrap=True,
+            )
         for one in self.possibly:
             screen.print(
                 f"possibly billed  {_counted(one.attempts, 'attempt')} of {one.model} broke off once sent, "
@@ -269,6 +288,13 @@ class _View:
                 }
                 for one in self.possibly
             ],
+            "reported_by_endpoint": None
+            if self.reported is None
+            else {
+                "replies": self.reported.replies,
+                "reported_cost": amount(self.reported.reported),
+                "cost": _money_json(self.reported.cost),
+            },
             "by_modality": [_line_json(("direction", "modality"), line) for line in self.by_modality],
             "by_day": [_line_json(("day", "model"), line) for line in self.by_day],
         }
@@ -342,8 +368,8 @@ def _unfinished(scope: Scope, facts: dict[str, Any]) -> str:
     return f"run {facts['run_id']} ({how}): mediabatch resume {facts['run_id']}{out}{job}"
 
 
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" + ("" if count == 1 else "s")
+def _counted(count: int, what: str, many: str | None = None) -> str:
+    return f"{count:,} {what if count == 1 else many or what + 's'}"
 
 
 def _hint(scope: Scope) -> None:

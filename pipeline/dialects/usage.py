@@ -100,7 +100,11 @@ def read_usage(usage: object, request: Request) -> Usage | None:
 
 def reported_cost(usage: object) -> Decimal | None:
     """What the endpoint itself says the reply cost (OpenRouter's `usage.cost`), to 12 decimals."""
-    cost = usage.get("cost") if type(usage) is dict else None
+    return money(usage.get("cost") if type(usage) is dict else None)
+
+
+def money(cost: object) -> Decimal | None:
+    """An amount as a reply or a header tells it, to 12 decimals; None where it is none."""
     if type(cost) not in (int, float, str):
         return None
     try:

@@ -11,7 +11,17 @@ Sums are of exact decimals, by currency: currencies are never added. What has no
 
 from pipeline.report.outcomes import FailedAlike, Outcomes, outcomes_in
 from pipeline.report.scope import Scope
-from pipeline.report.spending import KEYS, Line, PossiblyBilled, by, folded, possibly_billed, spent
+from pipeline.report.spending import (
+    KEYS,
+    Line,
+    PossiblyBilled,
+    ReportedCost,
+    by,
+    folded,
+    possibly_billed,
+    reported,
+    spent,
+)
 
 __all__ = [
     "KEYS",
@@ -19,10 +29,12 @@ __all__ = [
     "Line",
     "Outcomes",
     "PossiblyBilled",
+    "ReportedCost",
     "Scope",
     "by",
     "folded",
     "outcomes_in",
     "possibly_billed",
+    "reported",
     "spent",
 ]

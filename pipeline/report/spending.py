@@ -43,6 +43,16 @@ class PossiblyBilled:
     currency: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class ReportedCost:
+    """What endpoints say themselves that so many replies cost (in USD, as OpenRouter and LiteLLM do), and
+    what the price book makes of the same replies."""
+
+    replies: int
+    reported: Decimal
+    cost: dict[str, Decimal]
+
+
 def spent(scope: Scope, keys: Sequence[str]) -> list[Line]:
     """Tokens and cost by these keys, in their order.
 
@@ -107,6 +117,31 @@ def possibly_billed(scope: Scope) -> list[PossiblyBilled]:
         )
         for model, attempts, cost in frame.iter_rows()
     ]
+
+
+def reported(scope: Scope) -> ReportedCost | None:
+    """None where no endpoint told what anything cost."""
+    told = scope.scan("attempts").filter(pl.col("reported_cost").is_not_null())
+    if told.head(1).collect().is_empty():
+        return None
+    ours = (
+        scope.costs().group_by(_ATTEMPT).agg(cost=pl.col("cost").sum(), currency=pl.col("currency").first())
+    )
+    frame = (
+        told.join(ours, on=_ATTEMPT, how="left")
+        .group_by("currency")
+        .agg(replies=pl.len(), reported=pl.col("reported_cost").sum(), cost=pl.col("cost").sum())
+        .collect()
+    )
+    return ReportedCost(
+        replies=int(frame["replies"].sum()),
+        reported=total(frame["reported"]) or Decimal(0),
+        cost={
+            currency: cost
+            for currency, cost in frame.select("currency", "cost").iter_rows()
+            if currency is not None
+        },
+    )
 
 
 def folded(lines: Iterable[Line], places: Sequence[int] | None = None) -> list[Line]:

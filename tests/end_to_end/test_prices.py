@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import pytest
 
 from tests.end_to_end.nights import Store, run_command, write_manifest
 from tests.end_to_end.test_example_reply import ROW
-from tests.serving.answers import EXAMPLE_REPLY
-from tests.serving.server import Server
+from tests.serving.answers import EXAMPLE_REPLY, Answer, completion
+from tests.serving.server import Received, Server
 
 EXAMPLE_BOOK = Path(__file__).resolve().parents[2] / "data/prices/gateway-example.toml"
 
@@ -79,3 +80,26 @@ def test_history_is_repriced_without_asking_anything_again(server: Server, tmp_p
     told = json.loads(run_command("report", "--json", "--reprice", EXAMPLE_BOOK, cwd=tmp_path).stdout)
     assert told["cost_of_all_tries"] == told["cost_of_latest_answers"] == {"CNY": "0.00484218"}
     assert len(server.received) == asked
+
+
+def test_what_the_endpoint_says_it_cost_is_kept_and_compared(tmp_path: Path):
+    """By `usage.cost` (OpenRouter) or a header (LiteLLM): 100 in and 10 out at list are 0.00004."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+    by_usage = completion("yes", usage={**usage, "cost": 0.00005})
+    by_header = completion("yes", usage=usage)
+    by_header = replace(by_header, headers={**by_header.headers, "X-LiteLLM-Response-Cost": "3e-05"})
+
+    def play(received: Received) -> Answer:
+        return by_usage if b'"first"' in received.body else by_header
+
+    manifest = write_manifest(tmp_path / "manifest.csv", ["first", "second"])
+    with Server(play) as server:
+        assert run_command("run", manifest, "--base-url", server.base_url, cwd=tmp_path).code == 0
+    store = Store(tmp_path / "out")
+    assert sorted(store.frame("attempts")["reported_cost"]) == [Decimal("0.00003"), Decimal("0.00005")]
+    told = json.loads(run_command("report", "--json", cwd=tmp_path).stdout)["reported_by_endpoint"]
+    assert told == {"replies": 2, "reported_cost": "0.00008", "cost": {"USD": "0.00008"}}
+    shown = run_command("report", cwd=tmp_path).stdout
+    assert (
+        "the endpoint itself reports 0.00008 for 2 replies; by the price book they cost USD 0.00008" in shown
+    )
