@@ -18,6 +18,7 @@ from pipeline.plan import Plan
 from pipeline.records import Item
 from tests.simulation.broken import CROWDS, FAIR, LIMIT, OUTAGES, PLACES, Broken
 from tests.simulation.endpoint import Asked, Wire
+from tests.simulation.limits import WINDOW_S
 
 if TYPE_CHECKING:
     from tests.simulation.watch import Watch
@@ -243,14 +244,13 @@ class GateWatch:
     def _look_at_outage(self, now_s: float) -> None:
         assert self._out_since_s is not None
         waits_s = now_s - max(self._unprobed_s, self._out_since_s)
-        if self._waiting and not self._probes and waits_s > PROBED_AGAIN_S:
+        # What an endpoint told of its limits before it went out holds for its probes too.
+        again_s = PROBED_AGAIN_S + (WINDOW_S if self.place.limits is not None else 0.0)
+        if self._waiting and not self._probes and waits_s > again_s:
             raise Broken(
                 OUTAGES, f"nobody has asked {self._name} for {waits_s:g} s, and {len(self._waiting)} wait"
             )
-        if (
-            self._waiting
-            and now_s - self._out_since_s > self._max_outage_s + self._timeout_s + PROBED_AGAIN_S
-        ):
+        if self._waiting and now_s - self._out_since_s > self._max_outage_s + self._timeout_s + again_s:
             raise Broken(
                 OUTAGES, f"{self._name} is out for {now_s - self._out_since_s:g} s, and not given up"
             )
