@@ -11,6 +11,7 @@ import orjson
 from rich import box
 from rich.table import Table
 
+from jobs.days import Ago, Day, days_from
 from jobs.options import (
     Fault,
     checked_timezone,
@@ -21,7 +22,6 @@ from jobs.options import (
     out_option,
     plainly,
 )
-from jobs.report import Ago, Day, days_from
 from jobs.report_tables import console
 from jobs.wording import amount
 from pipeline.report import Scope

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.wording import money
-from pipeline.report import Line, Outcomes, folded
+from pipeline.report import Dear, Line, Outcomes, folded
 
 DAYS_SHOWN = 14
 
@@ -47,6 +47,19 @@ def spend_table(title: str, keys: Sequence[str], lines: Sequence[Line], all_of: 
         table.add_section()
         blanks = [""] * (len(keys) - 1)
         table.add_row("all", *blanks, f"{all_of.tokens:,}", _cost(all_of), style="bold")
+    return table
+
+
+def dearest_table(items: Sequence[Dear]) -> Table:
+    table = _table("dearest items")
+    table.add_column("item", overflow="fold")
+    table.add_column("model", overflow="fold")
+    for name in ("status", "tries", "tokens", "cost"):
+        table.add_column(name, justify="left" if name == "status" else "right")
+    for one in items:
+        tokens = "—" if one.tokens is None else f"{one.tokens:,}"
+        cost = money({one.currency or "?": one.cost})
+        table.add_row(one.item_id, one.model or "—", one.status, f"{one.attempts:,}", tokens, cost)
     return table
 
 

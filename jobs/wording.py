@@ -21,6 +21,15 @@ def money(cost: Mapping[str, Decimal]) -> str:
     )
 
 
+def change(before: Mapping[str, Decimal], after: Mapping[str, Decimal]) -> str:
+    """How much more or less, where both are in one same currency: ``+12%``; else, or if the same, nothing."""
+    if list(before) != list(after) or len(before) != 1:
+        return ""
+    ((currency, was),) = before.items()
+    more = f"{(after[currency] - was) / was:+.0%}" if was else ""
+    return "" if more in ("+0%", "-0%") else more
+
+
 def about(cost: float) -> str:
     """An estimate, in two significant digits: ``0.00096``, ``12``."""
     return f"{Decimal(f'{cost:.1e}'):f}"

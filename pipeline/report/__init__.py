@@ -1,5 +1,6 @@
 """Outcomes and costs over the store, as lazy polars queries; no printing.
 
+    dearest.py     what costs most, what was paid for nothing, media by the minute
     repricing.py   costs by another price book
     reconciling.py a gateway's own log against the store
     scope.py       which rows a report is about: job, run, rehearsals, what a day is
@@ -9,6 +10,7 @@
 Sums are of exact decimals, by currency: currencies are never added. What has no price is counted in tokens.
 """
 
+from pipeline.report.dearest import Dear, by_minute, dearest, failed_tries
 from pipeline.report.outcomes import FailedAlike, Outcomes, outcomes_in
 from pipeline.report.scope import Scope
 from pipeline.report.spending import (
@@ -25,6 +27,7 @@ from pipeline.report.spending import (
 
 __all__ = [
     "KEYS",
+    "Dear",
     "FailedAlike",
     "Line",
     "Outcomes",
@@ -32,6 +35,9 @@ __all__ = [
     "ReportedCost",
     "Scope",
     "by",
+    "by_minute",
+    "dearest",
+    "failed_tries",
     "folded",
     "outcomes_in",
     "possibly_billed",

@@ -16,7 +16,7 @@ KEYS: Final = ("modality", "direction", "kind", "model", "endpoint", "day", "run
 """What a report can be cut by."""
 _OF_COUNTS: Final = {"modality", "direction", "kind"}
 """These tell tokens apart, and not attempts."""
-_ATTEMPT: Final = ("run_id", "job", "item_id", "attempt")
+ATTEMPT: Final = ("run_id", "job", "item_id", "attempt")
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ def spent(scope: Scope, keys: Sequence[str]) -> list[Line]:
     costs = scope.costs()
     if "error_class" in keys:
         failures = scope.scan("attempts").filter(pl.col("error_class").is_not_null())
-        costs = costs.join(failures.select(*_ATTEMPT, "error_class"), on=_ATTEMPT, how="left")
+        costs = costs.join(failures.select(*ATTEMPT, "error_class"), on=ATTEMPT, how="left")
     frame = (
         costs.group_by(*columns, "currency")
         .agg(
@@ -124,11 +124,9 @@ def reported(scope: Scope) -> ReportedCost | None:
     told = scope.scan("attempts").filter(pl.col("reported_cost").is_not_null())
     if told.head(1).collect().is_empty():
         return None
-    ours = (
-        scope.costs().group_by(_ATTEMPT).agg(cost=pl.col("cost").sum(), currency=pl.col("currency").first())
-    )
+    ours = scope.costs().group_by(ATTEMPT).agg(cost=pl.col("cost").sum(), currency=pl.col("currency").first())
     frame = (
-        told.join(ours, on=_ATTEMPT, how="left")
+        told.join(ours, on=ATTEMPT, how="left")
         .group_by("currency")
         .agg(replies=pl.len(), reported=pl.col("reported_cost").sum(), cost=pl.col("cost").sum())
         .collect()

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from jobs.__main__ import cli
-from pipeline.errors import BadInput, ConnectionLost
-from tests.made import NOW, attempt, item, outcome, reply, write
+from pipeline.errors import BadInput, ConnectionLost, EmptyReply
+from tests.made import NOW, attempt, count, item, outcome, reply, write
 
 REFUSED = BadInput("the endpoint refuses this request", http_status=400)
 
@@ -124,6 +124,38 @@ def test_a_year_is_shown_with_its_newest_days(tmp_path: Path):
     shown = lines(report(tmp_path))
     assert "before a-model 1,434 USD 0.0020835" in shown, "six days"
     assert sum(line.startswith("2026-") for line in shown) == 14
+
+
+def test_the_dearest_items_failed_tries_and_the_change_are_told(tmp_path: Path):
+    """a: 239 tokens, 0.00034725; b: the same, and before that a blocked reply of 1,000 in and 100 out."""
+    blocked = reply(None, [count("text", "input", 1000), count("text", "output", 100)])
+    refused = EmptyReply("the endpoint blocked the answer", http_status=200, state="billed", reply=blocked)
+    later = NOW + timedelta(days=1)
+    write(tmp_path, outcome(item("a")))
+    tries = attempt(1, blocked, refused, at=later), attempt(2, at=later)
+    write(tmp_path, outcome(item("b"), *tries), run_id="r2", started_at=later)
+    told = json.loads(report(tmp_path, "--json").stdout)
+    assert [(one["item_id"], one["attempts"], one["cost"]) for one in told["dearest"]] == [
+        ("b", 2, "0.00074725"),
+        ("a", 1, "0.00034725"),
+    ]
+    assert told["cost_of_failed_tries"] == {"USD": "0.0004"}
+    assert told["cost_per_1000_answered"] == {"USD": "0.54725"}
+    shown = lines(report(tmp_path))
+    assert "b a-model ok 2 239 USD 0.00074725" in shown
+    assert "of that, tries that were no answer cost USD 0.0004" in shown
+    assert "a thousand answered items cost USD 0.55" in shown
+    assert "2026-03-06 cost USD 0.00074725, +115% on 2026-03-05 (USD 0.00034725)" in shown
+
+
+def test_media_are_told_by_the_minute_that_their_tokens_make(tmp_path: Path):
+    """3,840 audio tokens at 32 a second are two minutes, and cost 0.00192."""
+    counts = [count("audio", "input", 3840), count("text", "output", 10)]
+    heard = outcome(item("a"), attempt(1, reply("a song", counts)))
+    write(tmp_path, heard)
+    told = json.loads(report(tmp_path, "--json").stdout)
+    assert told["by_minute"] == {"audio": {"minutes": 2.0, "cost": {"USD": "0.00096"}}}
+    assert "a minute of audio costs USD 0.00096 (some 2.0 minutes, by its tokens)" in lines(report(tmp_path))
 
 
 def test_what_is_unpriced_is_named_by_model(tmp_path: Path):
