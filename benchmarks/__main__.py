@@ -19,6 +19,7 @@ from benchmarks.contenders import CONTENDERS
 from benchmarks.ledgers import measure_ledger, measure_resume
 from benchmarks.measuring import Broken
 from benchmarks.peers import environments
+from benchmarks.reporting import measure_report
 from benchmarks.scale import FORMATS, measure_scale
 from benchmarks.startup import measure_startup
 from benchmarks.throughput import Size, measure_throughput
@@ -85,6 +86,10 @@ def _resume(wanted: Wanted) -> kept.Figures:
     return measure_resume(*((20_000, 500) if wanted.is_slice else (1_000_000, 10_000)))
 
 
+def _report(wanted: Wanted) -> kept.Figures:
+    return measure_report(wanted.folder, 200_000 if wanted.is_slice else 10_000_000, wanted.rounds)
+
+
 PARTS: dict[str, Callable[[Wanted], kept.Figures]] = {
     "throughput": _throughput,
     "latency": _latency,
@@ -95,6 +100,7 @@ PARTS: dict[str, Callable[[Wanted], kept.Figures]] = {
     "startup": _startup,
     "ledger": _ledger,
     "resume": _resume,
+    "report": _report,
 }
 SCENARIOS = (*latency.NAMES, *limits.NAMES, *outages.KINDS)
 

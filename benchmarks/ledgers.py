@@ -29,6 +29,7 @@ from pipeline.dialects import DIALECTS, media_seen
 from pipeline.keys import request_key
 from pipeline.ledger import Group, Ledger
 from pipeline.manifest import Defaults, open_manifest
+from pipeline.off_loop import own_thread
 from pipeline.plan import EndpointPlan, Plan
 from pipeline.pricing import ListPrices, price
 from pipeline.recorder import Recorder
@@ -36,7 +37,7 @@ from pipeline.records import Attempt, Item, Outcome
 from pipeline.sealing import PART_ITEMS, Batch, seal
 from pipeline.session import Session
 from pipeline.store.resting import Duplicates, Rest
-from pipeline.store.rows import NO_TRIES, Writing, micros
+from pipeline.store.rows import NO_TRIES, Entry, Writing, micros
 from pipeline.store.writer import RunWriter
 from pipeline.surroundings import THE_REAL_ONES
 from pipeline.tally import Tally
@@ -44,7 +45,7 @@ from pipeline.tally import Tally
 LEDGER_TARGET_US = 40.0
 FIRST_REQUEST_TARGET_S = 5.0
 MEMORY_TARGET_BYTES = 400_000_000.0
-_NOW = datetime(2026, 3, 5, 22, 0, tzinfo=UTC)
+NOW = datetime(2026, 3, 5, 22, 0, tzinfo=UTC)
 
 
 def measure_ledger(items: int, rounds: int) -> Figures:
@@ -131,16 +132,24 @@ def _cost(items: int, at_once: int) -> None:
 async def _record(outcomes: list[Outcome], at_once: int, folder: Path) -> float:
     """CPU seconds of recording them all, without making parts of them."""
     writing, tally = Writing("bench", "default", None), Tally()
-    writer = RunWriter(folder, "bench", _NOW)
-    with Ledger.open(folder / "ledger.sqlite") as ledger:
-        recorder = Recorder(ledger, writer, writing, tally, Rest("bench", "default"), Duplicates())
+    writer = RunWriter(folder, "bench", NOW)
+    with Ledger.open(folder / "ledger.sqlite") as ledger, own_thread() as flush_off_loop:
+        recorder = Recorder(
+            ledger,
+            writer,
+            writing,
+            tally,
+            Rest("bench", "default"),
+            Duplicates(),
+            flush_off_loop=flush_off_loop,
+        )
         numbers = iter(range(len(outcomes)))
 
         async def work_off() -> None:
             for number in numbers:
                 outcome = outcomes[number]
                 item = outcome.item
-                ticket = await recorder.sent(item.row, item.id, micros(_NOW), "bench", work.MODEL, "newapi")
+                ticket = await recorder.sent(item.row, item.id, micros(NOW), "bench", work.MODEL, "newapi")
                 await recorder.put(replace(outcome, last=replace(outcome.last, ticket=ticket)))
 
         began = time.process_time()
@@ -181,10 +190,10 @@ def _make(folder: Path, base_url: str, rows: int, left: int) -> None:
         model=work.MODEL,
         prompt=work.PROMPT,
         parameters={"max_tokens": work.MAX_TOKENS},
-        started_at=_NOW,
+        started_at=NOW,
         timezone=ZoneInfo("UTC"),
     )
-    session = Session.open(plan, manifest, ListPrices().identity(), THE_REAL_ONES)
+    session = Session.open(plan, manifest, (ListPrices().identity(),), THE_REAL_ONES)
     session.write_run("running")
     batch = Batch(1)
     done: list[tuple[int, bytes]] = []
@@ -199,6 +208,13 @@ def _make(folder: Path, base_url: str, rows: int, left: int) -> None:
             batch, done = Batch(seq + 1), []
     session.ledger.commit(Group(done=done))
     session.close()
+
+
+def entries(count: int) -> Iterator[Entry]:
+    """What the ends of so many items put on record."""
+    writing = Writing("bench", "default", None)
+    for item in _items(count):
+        yield writing.ended(*_ending(item), None)
 
 
 def _ending(item: Item) -> tuple[Outcome, Any]:
@@ -230,13 +246,13 @@ def _outcome(item: Item) -> Outcome:
         reply = DIALECTS["newapi"].parse(work.reply_body(), item.request)
         assert reply.usage is not None
         modalities = [media.modality for media in item.request.media]
-        priced = price(reply.usage.counts, ListPrices().rates(work.MODEL, _NOW), modalities)
+        priced = price(reply.usage.counts, ListPrices().rates(work.MODEL, NOW), modalities)
         _shared.seen = media_seen(item.request, reply.usage)
         _shared.attempt = Attempt(
             ticket=0,
             number=1,
-            sent_at=_NOW,
-            done_at=_NOW,
+            sent_at=NOW,
+            done_at=NOW,
             state="billed",
             endpoint="bench",
             model=work.MODEL,
