@@ -41,16 +41,17 @@ def dearest(scope: Scope, most: int) -> list[Dear]:
     results = scope.scan("results").filter(pl.col("duplicate_of").is_null())
     if scope.book is not None:
         results = results.drop("cost", "currency").join(cost_by_item(scope.costs()), on=item, how="inner")
-    frame = (
-        results.filter(pl.col("cost") > 0)
-        .select(*_SHOWN)
-        .group_by("currency")
-        .agg(pl.all().top_k_by("cost", most))
-        .explode([name for name in _SHOWN if name != "currency"])
-        .sort("currency", "cost", "run_id", "item_id", descending=[False, True, False, False])
-        .collect(engine="streaming")
-    )
-    return [Dear(*row) for row in frame.select(_SHOWN).iter_rows()]
+    costing = results.filter(pl.col("cost") > 0).select(_SHOWN)
+    currencies = costing.select(pl.col("currency").unique().sort()).collect(engine="streaming")["currency"]
+    found = []
+    for currency in currencies:
+        of_currency = costing.filter(pl.col("currency").eq_missing(currency))
+        found.append(of_currency.top_k(most, by="cost").collect(engine="streaming"))
+    return [
+        Dear(*row)
+        for frame in found
+        for row in frame.sort("cost", "run_id", "item_id", descending=[True, False, False]).iter_rows()
+    ]
 
 
 def failed_tries(scope: Scope) -> dict[str, Decimal]:

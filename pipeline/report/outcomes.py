@@ -51,11 +51,7 @@ def outcomes_in(scope: Scope) -> Outcomes:
         .agg(
             items=pl.len(),
             cut_off=(pl.col("finish_reason") == "length").sum(),
-            unseen=pl.col("media")
-            .list.eval(pl.element().struct.field("seen") == "no")
-            .list.any()
-            .fill_null(value=False)
-            .sum(),
+            unseen=pl.col("unseen").count(),
             item_id=pl.col("item_id").first(),
             message=pl.col("error_message").first(),
             cost=pl.col("cost").sum(),
@@ -64,7 +60,7 @@ def outcomes_in(scope: Scope) -> Outcomes:
     )
     told = Outcomes()
     failed: dict[str, FailedAlike] = {}
-    for group in groups.collect().iter_rows(named=True):
+    for group in groups.collect(engine="streaming").iter_rows(named=True):
         if group["status"] == "ok":
             told.ok += group["items"]
             told.cut_off += group["cut_off"]

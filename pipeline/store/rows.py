@@ -97,7 +97,10 @@ class Entry(NamedTuple):
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
-        return cls(*orjson.loads(body))
+        attempts, costs, result = orjson.loads(body)
+        if result is not None and len(result) < len(RESULTS):  # written before a column was added at the end
+            result += [None] * (len(RESULTS) - len(result))
+        return cls(attempts, costs, result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +250,7 @@ class Writing:
             done_at,
             (last.done_at - last.sent_at).total_seconds(),
             _request_json(item.request, urls),
+            _unseen(item.request, outcome.seen),
         )
 
 
@@ -296,6 +300,13 @@ def _request_json(request: Request, urls: Sequence[str]) -> str:
             ],
         }
     ).decode()
+
+
+def _unseen(request: Request, seen: Sequence[Seen]) -> str | None:
+    if "no" not in seen:
+        return None
+    missing = [media.modality for media, saw in zip(request.media, seen, strict=True) if saw == "no"]
+    return "+".join(dict.fromkeys(missing))
 
 
 def _media(request: Request, urls: Sequence[str], seen: Sequence[Seen]) -> tuple[tuple[str, str, Seen], ...]:

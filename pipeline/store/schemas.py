@@ -41,6 +41,8 @@ RESULTS = pl.Schema(
         "finished_at": INSTANT,
         "latency_s": pl.Float64(),
         "request_json": pl.String(),
+        # Modalities that were sent, and that usage says were not seen, as ``audio+video``; null where none.
+        "unseen": pl.String(),
     }
 )
 

@@ -78,6 +78,7 @@ def test_an_answer_fills_its_row():
         "started_at": NOW,
         "finished_at": NOW + timedelta(seconds=1.5),
         "latency_s": 1.5,
+        "unseen": None,
     }
     assert request == {
         "model": "a-model",
@@ -305,3 +306,16 @@ def test_a_clock_in_another_zone_is_the_same_instant():
     found = row(outcome(None, attempt(at=shanghai)))
     assert found["started_at"] == NOW
     assert found["started_at"].utcoffset() == datetime.now(UTC).utcoffset()
+
+
+def test_what_was_not_seen_stands_in_a_column_of_its_own():
+    video = Media("video", "https://h.example/v.mp4")
+    asked = item("a", 1, Media("image", SIGNED), video, Media("audio", "https://h.example/b.wav"))
+    assert row(outcome(asked, seen=["yes", "no", "no"]))["unseen"] == "video+audio"
+
+
+def test_an_entry_of_an_older_ledger_lacks_the_newest_columns():
+    (entry,) = entries(outcome())
+    attempts, costs, result = orjson.loads(entry.encode())
+    older = Entry.decode(orjson.dumps((attempts, costs, result[:-1])))
+    assert older.result == result
