@@ -184,7 +184,7 @@ def table(*lines: str) -> str:
             table() + f'\n[[endpoint]]\nbase_url = "{A}/"',
             f"--config: two [[endpoint]] tables have the base_url {A}",
         ),
-        (table('dialect = "latin"'), "[[endpoint]] 1: no such dialect 'latin'; there are newapi, newapi-strings, "),
+        (table('dialect = "latin"'), "[[endpoint]] 1: no such dialect 'latin'; there are newapi, "),
         (table('dialect = ["openai"]'), "[[endpoint]] 1: no such dialect ['openai']; there are"),
         (table('models = "a-model"'), '] 1: models is a list of names, as in models = ["a-model"]'),
         (table("models = [1]"), "models is a list of names"),
