@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -33,9 +34,13 @@ ODD = replace(
     PLAIN,
     endpoints=(
         EndpointPlan(None, "openai", ("a-model", "b-model"), slots=4, rpm=600, tpm=90_000),
-        EndpointPlan("https://other.example/v1", "newapi", key_variable="OTHER_KEY"),
+        EndpointPlan("https://other.example/v1", "newapi", key_variable="OTHER_KEY", price_book="/b.toml"),
     ),
     fallbacks={"ContentBlocked": "b-model"},
+    price_book="/mine.toml",
+    budget=Decimal("5.00"),
+    budget_per_day=Decimal("12.5"),
+    stop_if_unseen=0.2,
     max_outage_s=90.5,
     prompt="这是什么？",
     timezone=ZoneInfo("Asia/Shanghai"),
