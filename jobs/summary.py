@@ -142,8 +142,8 @@ def show_summary(summary: Summary, plan: Plan) -> None:
 def _budget(plan: Plan, tally: Tally) -> str:
     caps = [(plan.budget, "for the run"), (plan.budget_per_day, "for the day")]
     told = " and ".join(f"{cap:f} {which}" for cap, which in caps if cap is not None)
-    spent = f"{money(tally.cost)} spent in this run"
-    return f"({told}): {spent}; no other request was sure to fit, and {tally.not_attempted:,} rows are left"
+    spent = f"{money(tally.cost) if tally.cost else 'nothing'} spent in this run"
+    return f"({told}): {spent}; no other request was sure to fit; rows left: {tally.not_attempted:,}"
 
 
 def _unseen(tally: Tally) -> str:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from pipeline.dialects import media_seen
-from pipeline.dialects.usage import money
+from pipeline.dialects.usage import cost_in_headers
 from pipeline.endpoints import Endpoint, Endpoints
 from pipeline.errors import AttemptError, ConnectFailed, RowError, Throttled, TransientError, WaitTooLong
 from pipeline.gate import NOBODY_ANSWERED, Entry, GateClosed
@@ -30,8 +30,6 @@ from pipeline.recorder import Recorder
 from pipeline.records import Attempt, BadRow, Item, NotAttempted, Outcome, Reply, Request
 from pipeline.store.rows import micros
 
-COST_HEADER = "x-litellm-response-cost"
-"""LiteLLM's proxy tells there what an answer cost, in USD."""
 UNPRICED = Priced((), None, None, None)
 
 
@@ -277,9 +275,8 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
     request_id = answer.headers.get("x-oneapi-request-id") or answer.headers.get("x-request-id")
     try:
         reply = dialect.parse(answer.body, request)
-        told = answer.headers.get(COST_HEADER)
-        if told is not None and reply.reported_cost is None:
-            reply = replace(reply, reported_cost=money(told))
+        if reply.reported_cost is None and (told := cost_in_headers(answer.headers)) is not None:
+            reply = replace(reply, reported_cost=told)
         return reply, request_id, answer.headers
     except AttemptError as error:
         error.http_status = 200

@@ -13,18 +13,16 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from decimal import Context, Decimal
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import anyio
 
 from pipeline.errors import CurrencyDiffers, Unpriced
 from pipeline.gate import GateClosed
-from pipeline.pricing import PriceBook, Rates
+from pipeline.pricing import PriceBook, Rates, trillionths
 from pipeline.records import AttemptState, Item, MediaModality, Request, Usage
 
-TRILLION = 10**12
-_EXACT = Context(prec=60)
 OVERHEAD_TOKENS = 64
 """What a request has besides its prompt and media. A token of text is a byte at least."""
 USUAL_TOKENS: Mapping[MediaModality, int] = {
@@ -279,10 +277,6 @@ class Budget:
     def _rouse(self) -> None:
         if self._queue:
             self._queue[0].turn.set()
-
-
-def trillionths(amount: Decimal | None) -> int:
-    return 0 if amount is None else int(_EXACT.multiply(amount, TRILLION))
 
 
 def _shape(request: Request) -> tuple[str, tuple[str, ...]]:

@@ -9,10 +9,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Self
 
-from pipeline.budget import Budget, Cap, Ceilings, trillionths
+from pipeline.budget import Budget, Cap, Ceilings
 from pipeline.errors import UsageError
 from pipeline.plan import Plan
-from pipeline.pricing import BookIdentity, Layered, PriceBook, TomlBook
+from pipeline.pricing import BookIdentity, Layered, PriceBook, TomlBook, trillionths
 from pipeline.store.spent import possibly_spent_in, spent_on
 from pipeline.tally import Tally
 

@@ -15,9 +15,9 @@ from decimal import Decimal
 
 import anyio
 
-from pipeline.budget import Budget, Cap, Ceilings, trillionths
+from pipeline.budget import Budget, Cap, Ceilings
 from pipeline.gate import GateClosed
-from pipeline.pricing import BookIdentity, Rates, UnitPrice
+from pipeline.pricing import BookIdentity, Rates, UnitPrice, trillionths
 from pipeline.records import Item, Media, Request, Usage
 from tests.rehearsing import on_virtual_time
 

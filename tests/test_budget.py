@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 import anyio
 import pytest
 
-from pipeline.budget import TRILLION, Budget, Cap, Ceilings, trillionths
+from pipeline.budget import Budget, Cap, Ceilings
 from pipeline.errors import CurrencyDiffers, Unpriced
 from pipeline.gate import GateClosed
+from pipeline.pricing import money, trillionths
 from tests.budget_nights import IN, NOON, Book, holds, item, played, usage
 from tests.rehearsing import on_virtual_time
 
@@ -23,7 +24,7 @@ def budget(limit: str, *, spent: str = "0", now: Callable[[], datetime] = lambda
 
 
 def spent_by(under_test: Budget) -> Decimal:
-    return Decimal(under_test._caps[0].spent) / TRILLION
+    return money(under_test._caps[0].spent)
 
 
 CEILING = Decimal("0.001525")
@@ -37,7 +38,7 @@ CEILING = Decimal("0.001525")
 async def test_what_a_text_can_cost_at_most_is_set_aside_and_becomes_what_it_cost():
     under_test = budget("1")
     hold = await under_test.hold(item(1))
-    assert Decimal(hold.amount) / TRILLION == CEILING
+    assert money(hold.amount) == CEILING
     under_test.settle(hold, "billed", Decimal("0.0002"))
     assert spent_by(under_test) == Decimal("0.0002")
 
@@ -58,13 +59,13 @@ async def test_media_come_to_what_similar_ones_came_to():
     """The first goes with the longest context there is; then twice what one came to, 1.5 times of four."""
     under_test = budget("10")
     first = await under_test.hold(item(1, images=1))
-    assert Decimal(first.amount) / TRILLION == CEILING + 1_048_576 * IN / 10**6
+    assert money(first.amount) == CEILING + 1_048_576 * IN / 10**6
     for row, reply in enumerate((1000, 900, 800, 1100), 2):
         under_test.settle(first, "billed", Decimal("0.0001"), usage(reply, 1000))
         first = await under_test.hold(item(row, images=1))
         if row == 2:
-            assert Decimal(first.amount) / TRILLION == CEILING + 2000 * IN / 10**6
-    assert Decimal(first.amount) / TRILLION == CEILING + 1650 * IN / 10**6
+            assert money(first.amount) == CEILING + 2000 * IN / 10**6
+    assert money(first.amount) == CEILING + 1650 * IN / 10**6
 
 
 @on_virtual_time
@@ -92,9 +93,8 @@ async def test_a_model_without_a_price_or_in_another_currency_cannot_be_held():
     under_test = budget("1")
     with pytest.raises(Unpriced, match="no price is known for model 'other'"):
         await under_test.hold(item(7, model="other"))
-    euros = Budget(
-        [Cap(TRILLION, 0)], Ceilings([(Book("EUR"), frozenset())], "USD", lambda: NOON), lambda: NOON
-    )
+    in_euros = Ceilings([(Book("EUR"), frozenset())], "USD", lambda: NOON)
+    euros = Budget([Cap(trillionths(Decimal(1)), 0)], in_euros, lambda: NOON)
     with pytest.raises(CurrencyDiffers, match="is priced in EUR, the budget in USD"):
         await euros.hold(item(7))
 
@@ -106,8 +106,8 @@ async def test_of_several_endpoints_that_serve_the_model_the_dearest_counts():
         (Book(out=Decimal(3)), frozenset[str]()),
         (Book("EUR"), frozenset({"n"})),
     ]
-    under_test = Budget([Cap(TRILLION, 0)], Ceilings(books, "USD", lambda: NOON), lambda: NOON)
-    assert Decimal((await under_test.hold(item(1))).amount) / TRILLION == CEILING + Decimal("0.0015")
+    under_test = Budget([Cap(trillionths(Decimal(1)), 0)], Ceilings(books, "USD", lambda: NOON), lambda: NOON)
+    assert money((await under_test.hold(item(1))).amount) == CEILING + Decimal("0.0015")
 
 
 # The end of a budget

@@ -8,6 +8,7 @@ already contains reasoning. Refuses to invent: what cannot be named is `derived`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal, DecimalException
 from typing import Any
 
@@ -100,10 +101,15 @@ def read_usage(usage: object, request: Request) -> Usage | None:
 
 def reported_cost(usage: object) -> Decimal | None:
     """What the endpoint itself says the reply cost (OpenRouter's `usage.cost`), to 12 decimals."""
-    return money(usage.get("cost") if type(usage) is dict else None)
+    return _amount(usage.get("cost") if type(usage) is dict else None)
 
 
-def money(cost: object) -> Decimal | None:
+def cost_in_headers(headers: Mapping[str, str]) -> Decimal | None:
+    """What LiteLLM's proxy says the answer cost, in USD; header names in lower case."""
+    return _amount(headers.get("x-litellm-response-cost"))
+
+
+def _amount(cost: object) -> Decimal | None:
     """An amount as a reply or a header tells it, to 12 decimals; None where it is none."""
     if type(cost) not in (int, float, str):
         return None

@@ -11,7 +11,7 @@ come with the package, or from a file. Counts come from `pipeline.dialects`; cha
 
 from __future__ import annotations
 
-from pipeline.pricing.arithmetic import NegativeCount, Priced, money, price, total
+from pipeline.pricing.arithmetic import NegativeCount, Priced, money, price, total, trillionths
 from pipeline.pricing.books import BookIdentity, Layered, ListPrices, PriceBook
 from pipeline.pricing.rates import Rates, UnitPrice
 from pipeline.pricing.toml_books import TomlBook
@@ -29,4 +29,5 @@ __all__ = [
     "money",
     "price",
     "total",
+    "trillionths",
 ]

@@ -119,8 +119,13 @@ def total(costs: Iterable[Decimal | None]) -> Decimal | None:
 
 
 def money(trillionths: int) -> Decimal:
-    """An amount in units of 10⁻¹² as a decimal of scale 12."""
+    """An amount in units of 10⁻¹² as a decimal of scale 12; `trillionths` is its inverse."""
     return _EXACT.multiply(trillionths, _TRILLIONTH)
+
+
+def trillionths(amount: Decimal) -> int:
+    """An amount in units of 10⁻¹²; what is smaller is cut off."""
+    return int(_EXACT.scaleb(amount, 12))
 
 
 def _bound(trillionths: int | None, known: int, amount: Decimal) -> Decimal | None:

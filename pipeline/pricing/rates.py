@@ -66,9 +66,3 @@ class Rates:
             if input_tokens > start:
                 return sheet
         return self.base
-
-
-def fee_of(per_request: Decimal) -> int:
-    """In units of 10⁻¹², from the currency; to 6 decimals, as unit prices are."""
-    fixed = per_request.quantize(_MILLIONTH, context=_CONTEXT)
-    return int(fixed.scaleb(12, context=_CONTEXT))

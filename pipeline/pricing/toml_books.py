@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 
 from pipeline.errors import PriceBookError
 from pipeline.pricing.books import BookIdentity
-from pipeline.pricing.rates import Rates, Sheet, Unit, UnitPrice, fee_of
+from pipeline.pricing.rates import Rates, Sheet, Unit, UnitPrice
 from pipeline.records import CountModality, Kind
 
 INPUTS: Final[tuple[CountModality, ...]] = ("text", "image", "audio", "video", "document")
@@ -167,7 +167,7 @@ class _Reader:
             valid_to or date.max,
             _completed(base),
             self._tiers(one, base, multiplier, where),
-            fee_of((per_request or Decimal(0)) * multiplier),
+            UnitPrice.of((per_request or Decimal(0)) * multiplier).micros * 1_000_000,
             f" (checked {checked})" if checked else "",
         )
 

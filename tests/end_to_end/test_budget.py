@@ -93,7 +93,7 @@ def test_a_person_reads_what_was_spent_what_is_left_and_what_to_type(manifest: P
         )
     assert finished.code == 4
     assert finished.stdout.startswith("budget reached (0.01 for the run): USD 0.00")
-    assert "rows are left" in finished.stdout
+    assert "rows left: " in finished.stdout
     assert "next: mediabatch resume night --budget NEW_TOTAL" in finished.stdout
 
 
