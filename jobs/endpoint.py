@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -38,21 +37,6 @@ def slots_of(value: Any, where: str) -> int | Literal["auto"]:
     if not 1 <= slots <= 10_000:
         raise Fault(f"{where} {value!r}: a number from 1 to 10000, or auto")
     return slots
-
-
-class Money(click.ParamType[Decimal]):
-    """An amount in the currency of the prices."""
-
-    name = "AMOUNT"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Decimal:
-        try:
-            amount = Decimal(str(value).strip())
-        except ArithmeticError:
-            amount = Decimal("NaN")
-        if not amount.is_finite() or not 0 < amount < 10**12:
-            raise Fault(f"{param.opts[0] if param else 'amount'} {value!r}: an amount such as 5.00")
-        return amount
 
 
 class Seconds(click.ParamType[float]):
@@ -99,27 +83,6 @@ def reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "max_outage_s",
             type=Seconds(),
             help="How long to wait for an endpoint that answers nobody; then the run halts.  [default: 1h]",
-        ),
-        option(
-            "--stop-if-unseen",
-            type=click.FloatRange(0, 1, min_open=True),
-            metavar="SHARE",
-            help="Halt once so large a share of the answers did not see the media that were sent.",
-        ),
-        option(
-            "--budget-per-day",
-            type=Money(),
-            help="What all runs in the store may cost in a day (--timezone); exit code 4 when it is reached.",
-        ),
-        option(
-            "--budget",
-            type=Money(),
-            help="What this run may cost, in the currency of its prices; exit code 4 when it is reached.",
-        ),
-        option(
-            "--price-book",
-            type=click.Path(path_type=Path),
-            help="Your own prices (TOML), before the list's; see data/prices.",
         ),
         option("--tpm", type=click.IntRange(1), help="Tokens a minute that an endpoint allows."),
         option("--rpm", type=click.IntRange(1), help="Requests a minute that an endpoint allows."),

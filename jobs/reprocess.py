@@ -17,6 +17,7 @@ from jobs.endpoint import absolute, base_url_of, filled, reach_options, secrets_
 from jobs.endpoint_tables import endpoint_plans, fallbacks
 from jobs.night import evening_of, evening_options, spend
 from jobs.options import Fault, checked_name, config_option, job_option, option, out_option, plainly
+from jobs.spending import spending_options
 from jobs.wording import about
 from pipeline.dialects import DIALECTS
 from pipeline.plan import Anew, EndpointPlan, Plan, Secrets, new_run_id, paced, plan_of, timeouts_of
@@ -56,6 +57,7 @@ IDS_SHOWN = 5
 @click.option("--limit", type=click.IntRange(0), help="Only the first N of the chosen items: a canary.")
 @click.option("--dry-run", is_flag=True, help="Show what would go and what it may cost, and send nothing.")
 @reach_options
+@spending_options
 @option(
     "--max-failed",
     type=click.FloatRange(0, 1),

@@ -11,6 +11,7 @@ import click
 from jobs.endpoint import absolute, reach_options, secrets_of
 from jobs.night import evening_of, evening_options, nothing_to_do, spend
 from jobs.options import Fault, config_option, job_option, option, out_option, plainly
+from jobs.spending import spending_options
 from pipeline.errors import RunFinished
 from pipeline.plan import paced, plan_of, timeouts_of
 from pipeline.store.reader import run_facts, runs_of
@@ -22,6 +23,7 @@ from pipeline.store.reader import run_facts, runs_of
 @out_option
 @job_option
 @reach_options
+@spending_options
 @option(
     "--max-failed",
     type=click.FloatRange(0, 1),

@@ -21,6 +21,7 @@ from jobs.options import (
     out_option,
     plainly,
 )
+from jobs.spending import spending_options
 from pipeline.dialects import DEFAULT_DIALECT, DIALECTS
 from pipeline.gate import DEFAULT_MAX_OUTAGE_S
 from pipeline.plan import (
@@ -61,6 +62,7 @@ from pipeline.transport import Timeouts
     help="The longest answer, in tokens.",
 )
 @reach_options
+@spending_options
 @option("--limit", type=click.IntRange(0), help="Ask only the first N rows: a canary.")
 @option("--again", is_flag=True, help="Ask also what an earlier run had answered.")
 @option(
