@@ -12,7 +12,8 @@ crashes and mornings after.
     records.py     frozen dataclasses of the words: item, request, reply, token count, attempt, outcome
     plan.py        everything that decides what a run asks and how, without a secret
     manifest/      files → items, streamed; bad rows become failed outcomes
-    media/         urls.py (signatures, identity), kinds.py (modality, MIME), delivery.py, probing.py
+    media/         urls.py (signatures, identity), kinds.py (modality, MIME), delivery.py, probing.py,
+                   guarding.py (which addresses may be asked), fetching.py (first bytes)
     keys.py        the request key; keytable.py tells millions of them apart in a few bytes each
     dialects/      one file a dialect: render, parse, classify; usage → exclusive token counts
     pricing/       price books and the arithmetic
@@ -41,6 +42,7 @@ crashes and mornings after.
     session.py     a run on its store, once or resumed: lock, settle, go on, finish
     launch.py      a plan becomes a run
     reprocessing/  items chosen by their latest outcome → the rows of a new run
+    estimating/    a manifest → what it will cost: media looked at, token rules, what replies have shown
     report/        outcomes and costs over the store, as lazy queries
     embedded/      the embedded endpoint: real HTTP, real media facts, no model
 
