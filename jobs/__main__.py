@@ -13,6 +13,7 @@ COMMANDS = {
     "reprocess": ("jobs.reprocess", "Ask again what failed, was cut off or not seen."),
     "report": ("jobs.report", "Outcomes and costs over all runs."),
     "export": ("jobs.export", "The latest answers joined to the manifest's columns."),
+    "estimate": ("jobs.estimate", "What a run would cost, before anything is spent."),
     "probe": ("jobs.probe", "What an endpoint honours, drops and reports."),
     "reconcile": ("jobs.reconcile", "A gateway's own usage log beside what we have."),
     "show": ("jobs.show", "One item: request, attempts, reply, and a curl line."),

@@ -17,7 +17,7 @@ DAYS_SHOWN = 14
 
 
 def outcome_table(outcomes: Outcomes) -> Table:
-    table = _table("latest outcomes")
+    table = plain_table("latest outcomes")
     table.add_column("outcome")
     table.add_column("items", justify="right")
     table.add_column("for instance", overflow="fold")
@@ -36,7 +36,7 @@ def outcome_table(outcomes: Outcomes) -> Table:
 
 
 def spend_table(title: str, keys: Sequence[str], lines: Sequence[Line], all_of: Line | None) -> Table:
-    table = _table(title)
+    table = plain_table(title)
     for key in keys:
         table.add_column(key)
     table.add_column("tokens", justify="right")
@@ -51,7 +51,7 @@ def spend_table(title: str, keys: Sequence[str], lines: Sequence[Line], all_of: 
 
 
 def dearest_table(items: Sequence[Dear]) -> Table:
-    table = _table("dearest items")
+    table = plain_table("dearest items")
     table.add_column("item", overflow="fold")
     table.add_column("model", overflow="fold")
     for name in ("status", "tries", "tokens", "cost"):
@@ -75,7 +75,7 @@ def last_days(lines: Sequence[Line]) -> list[Line]:
 
 
 def by_table(keys: Sequence[str], lines: Sequence[Line]) -> Table:
-    table = _table(None)
+    table = plain_table(None)
     for key in keys:
         table.add_column(key, overflow="fold")
     has_attempts = any(line.attempts is not None for line in lines)
@@ -97,7 +97,7 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False, emoji=False)
 
 
-def _table(title: str | None) -> Table:
+def plain_table(title: str | None) -> Table:
     return Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -92,16 +94,25 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     call.
     """
     evening = evening_of(options)
-    endpoints = endpoint_plans(ctx, options)
-    secrets = secrets_of(options["api_key_file"], options["headers"], endpoints)
+    plan = planned(ctx, options)
+    secrets = secrets_of(options["api_key_file"], options["headers"], plan.endpoints)
+    ctx.exit(spend(replace(plan, header_names=tuple(secrets.headers)), secrets, evening))
+
+
+def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
+    """What the options of `run` mean, before secrets are looked at.
+
+    Raises:
+        Fault: they mean nothing.
+    """
     started_at = datetime.now(UTC)
     state_dir: Path | None = options["state_dir"]
-    plan = Plan(
+    return Plan(
         run_id=checked_name("--run-id", options["run_id"]) or new_run_id(started_at),
         job=options["job"],
         manifest=os.path.abspath(options["manifest"]),
         out=options["out"],
-        endpoints=endpoints,
+        endpoints=endpoint_plans(ctx, options),
         model=filled("--model", options["model"]),
         prompt=filled("--prompt", options["prompt"]),
         parameters={"max_tokens": options["max_tokens"]},
@@ -118,8 +129,6 @@ def run(ctx: click.Context, /, **options: Any) -> None:
         stop_if_unseen=options["stop_if_unseen"],
         max_failed=options["max_failed"],
         ca_file=options["ca_file"],
-        header_names=tuple(secrets.headers),
         again=options["again"],
         state_dir=None if state_dir is None else state_dir.absolute(),
     )
-    ctx.exit(spend(plan, secrets, evening))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from rich import box
@@ -11,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.wording import amount, money
+from jobs.wording import about, amount, money
 from pipeline.plan import Plan
 from pipeline.run import Summary
 from pipeline.tally import Tally
@@ -72,6 +74,7 @@ def as_json(summary: Summary, plan: Plan, code: int) -> str:
             "without_usage": tally.without_usage,
             "unseen": dict(tally.unseen),
             "unseen_items": list(tally.unseen_items),
+            "estimate": summary.estimate,
             "started_at": summary.started_at,
             "finished_at": summary.finished_at,
             "elapsed_s": elapsed_s,
@@ -131,12 +134,38 @@ def show_summary(summary: Summary, plan: Plan) -> None:
             f"{tally.possibly_billed:,} attempts broke off once sent and may have been billed; they "
             "are listed in attempts, and not in these costs"
         )
+    if summary.estimate is not None and summary.state == "done":
+        console.print(_beside_estimate(summary.estimate, tally), soft_wrap=True)
     console.print(f"run {summary.run_id}, {summary.state} in {elapsed_s:,.1f} s, job {summary.job}")
     for name, path in paths(summary, plan).items():
         console.print(f"  {name:<9}{path}", soft_wrap=True)
     if plan.is_rehearsal:
         console.print("rehearsed with the embedded endpoint: no model was asked, and nothing was spent")
     console.print(f"next: {_next_command(summary, plan)}", soft_wrap=True)
+
+
+def _beside_estimate(estimate: Mapping[str, Any], tally: Tally) -> str:
+    """What was foretold, and what came: ``estimated USD 0.0066 (0.0062 to 0.0070): it cost 1% less``."""
+    came: dict[str, float] = {currency: float(cost) for currency, cost in tally.cost.items()}
+    foretold = {name: (band, came.get(name, 0.0)) for name, band in estimate["cost"].items()}
+    if not foretold:
+        by_direction = {"input": 0, "output": 0}
+        for (_, direction, _), line in tally.usage.items():
+            by_direction[direction] += line.tokens
+        foretold = {
+            f"{direction} tokens": (band, float(by_direction[direction]))
+            for direction, band in estimate["tokens"].items()
+        }
+    told = []
+    for name, (band, truth) in sorted(foretold.items()):
+        low, likely, high = (float(band[end]) for end in ("low", "likely", "high"))
+        off = f"{truth / likely - 1:+.0%}" if likely else "—"
+        where = "within" if low <= truth <= high else "outside"
+        told.append(
+            f"{name} {about(likely)} ({about(low)} to {about(high)}); "
+            f"it came to {about(truth)}, {off}, {where} the band"
+        )
+    return "estimated: " + "; ".join(told)
 
 
 def _budget(plan: Plan, tally: Tally) -> str:

@@ -33,3 +33,14 @@ def change(before: Mapping[str, Decimal], after: Mapping[str, Decimal]) -> str:
 def about(cost: float) -> str:
     """An estimate, in two significant digits: ``0.00096``, ``12``."""
     return f"{Decimal(f'{cost:.1e}'):f}"
+
+
+def lasting(seconds: float) -> str:
+    """A span of time in its two largest units: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    if not hours:
+        return f"{minutes} min"
+    return f"{hours:,} h {rest} min" if rest else f"{hours:,} h"

@@ -32,6 +32,7 @@ crashes and mornings after.
     settling.py    where a run stands, whatever ended it: the rest into parts, what was under way as lost
     salvage.py     a damaged ledger made anew
     repeats.py     what was asked before, by an earlier run or row
+    estimates.py   an estimate, kept for the run it is of
     analyze.py     ONE item, end to end
     run.py         many items: bounded fan-out, stop conditions
     prices.py      what prices a run's answers, endpoint by endpoint

@@ -112,7 +112,17 @@ async def _run(
             run.halt(error)
             with suppress(StoreUnwritable):
                 session.write_run(run.state, run.halts)
-    return Summary(plan.run_id, plan.job, run.state, plan.started_at, began_at, world.now(), run.halts, tally)
+    return Summary(
+        plan.run_id,
+        plan.job,
+        run.state,
+        plan.started_at,
+        began_at,
+        world.now(),
+        run.halts,
+        tally,
+        session.estimate,
+    )
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from typing import Self
 from pipeline.budget import Budget, Cap, Ceilings
 from pipeline.errors import UsageError
 from pipeline.plan import Plan
-from pipeline.pricing import BookIdentity, Layered, PriceBook, TomlBook, trillionths
+from pipeline.pricing import BookIdentity, Layered, PriceBook, Rates, TomlBook, trillionths
 from pipeline.store.spent import possibly_spent_in, spent_on
 from pipeline.tally import Tally
 
@@ -72,10 +72,14 @@ class Prices:
 
     def currency(self, plan: Plan) -> str | None:
         """That of the run's model where it is asked first."""
+        rates = self.rates(plan, plan.model)
+        return None if rates is None else rates.currency
+
+    def rates(self, plan: Plan, model: str) -> Rates | None:
+        """Those of a model where it is asked first; None where it has no price there, or nobody serves it."""
         for one in plan.endpoints:
-            if not one.models or plan.model in one.models:
-                rates = self.of_endpoint[one.name].rates(plan.model, plan.started_at)
-                return None if rates is None else rates.currency
+            if not one.models or model in one.models:
+                return self.of_endpoint[one.name].rates(model, plan.started_at)
         return None
 
     def budget(self, plan: Plan, tally: Tally, now: Callable[[], datetime]) -> Budget | None:

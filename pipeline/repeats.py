@@ -4,9 +4,12 @@ run."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from pipeline.keytable import KeyTable
+from pipeline.plan import Plan
 from pipeline.sealing import key_number
+from pipeline.store.reader import answered_requests, has_store
 
 
 class Repeats:
@@ -16,6 +19,24 @@ class Repeats:
         self._answered = answered
         self._run_ids = run_ids
         self._asked = asked
+
+    @classmethod
+    def of(cls, plan: Plan, asked: KeyTable) -> Self:
+        """What other runs of the plan's job had answered; ``asked``: keys and rows of this run.
+
+        Raises:
+            StoreError: a part of a finished run is damaged.
+        """
+        answered = KeyTable()
+        run_ids: list[str] = []
+        # A rehearsal asks everything.
+        if not plan.again and not plan.is_rehearsal and has_store(plan.out):
+            known = answered_requests(plan.out, plan.job, but_run=plan.run_id)
+            run_ids = known["run_id"].unique().sort().to_list()
+            numbers = {run_id: number for number, run_id in enumerate(run_ids)}
+            for key, run_id in known.iter_rows():
+                answered.claim(key or 1, numbers[run_id])
+        return cls(answered, run_ids, asked)
 
     def answered_by(self, request_key: str) -> str | None:
         """The earlier run that had this request answered, if any."""

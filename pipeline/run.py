@@ -8,11 +8,11 @@ A run that stops reads its manifest to the end without asking: every row ends as
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -64,6 +64,7 @@ class Summary:
     finished_at: datetime
     halts: tuple[Halt, ...]
     tally: Tally
+    estimate: Mapping[str, Any] | None = None  # what `estimate` had said of it, if it was asked
 
 
 class Feed:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any, Self
 
 from pipeline.errors import LedgerDamaged, ManifestError, RunFinished, UsageError
+from pipeline.estimates import kept as kept_estimate
 from pipeline.keytable import KeyTable
 from pipeline.ledger import Ledger
 from pipeline.manifest import Defaults
@@ -26,7 +27,7 @@ from pipeline.run import Halt
 from pipeline.salvage import open_settled
 from pipeline.settling import Standing, is_settled, settle
 from pipeline.store.locking import job_lock, make_local_folder
-from pipeline.store.reader import answered_requests, has_run, run_facts, run_ids
+from pipeline.store.reader import has_run, run_facts, run_ids
 from pipeline.store.resting import Duplicates, Rest
 from pipeline.store.rows import Writing
 from pipeline.store.writer import RunWriter
@@ -53,6 +54,7 @@ class Session:
     notes: list[str]
     world: Surroundings
     _open: ExitStack = field(repr=False)
+    estimate: dict[str, Any] | None = None  # that somebody made of this run
     levels: dict[str, int] = field(default_factory=dict)  # by endpoint: slots that proved themselves
 
     @classmethod
@@ -93,6 +95,7 @@ class Session:
                 notes,
                 world,
                 stack.pop_all(),
+                kept_estimate(plan, manifest.digest),
             )
 
     def close(self) -> None:
@@ -134,6 +137,7 @@ class Session:
             "totals": (tally or self.tally).totals(),
             "halts": [asdict(halt) for halt in halts],
             "levels": self.levels,
+            "estimate": self.estimate,
         }
         if tally is not None:  # else it is unfinished business, whatever its state: rows at rest are missing
             facts["finished_at"] = self.world.now()
@@ -277,12 +281,4 @@ def _passed(manifest: Source, standing: Standing) -> bytearray:
 def _repeats(plan: Plan, standing: Standing) -> Repeats:
     asked = KeyTable()
     asked.fill(standing.keys, standing.rows)
-    answered = KeyTable()
-    names: list[str] = []
-    if not plan.again and not plan.is_rehearsal:  # a rehearsal asks everything
-        known = answered_requests(plan.out, plan.job, but_run=plan.run_id)
-        names = known["run_id"].unique().sort().to_list()
-        numbers = {name: number for number, name in enumerate(names)}
-        for key, run_id in known.iter_rows():
-            answered.claim(key or 1, numbers[run_id])
-    return Repeats(answered, names, asked)
+    return Repeats.of(plan, asked)

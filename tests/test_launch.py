@@ -126,6 +126,7 @@ def test_run_json_says_what_was_asked_with_what_and_what_it_came_to(plan: Plan):
         },
         "halts": [],
         "levels": {},
+        "estimate": None,
     }
 
 

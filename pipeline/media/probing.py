@@ -113,6 +113,17 @@ def probe(content: bytes | Path) -> MediaFacts:
     return probe_sound_or_video(content)
 
 
+def check_whole(content: bytes) -> None:
+    """Decode an image, for a header tells nothing of what follows it. Other media are taken as they are.
+
+    Raises:
+        UnreadableMedia: it breaks off, or is broken.
+    """
+    if looks_like_image(content):
+        with open_image(content) as image:
+            image.load()
+
+
 def looks_like_image(content: bytes) -> bool:
     """Whether the first bytes are those of an image format; the rest may still be broken."""
     return (

@@ -24,7 +24,7 @@ def scan(out: Path, dataset: str) -> pl.LazyFrame:
     Raises:
         StoreError: there is no store at ``out``.
     """
-    if not (out / "runs").is_dir():
+    if not has_store(out):
         raise StoreError(f"--out {out}: there is no store here; `mediabatch run` makes one")
     schema = SCHEMAS[dataset]
     keys = {"date": pl.Date(), "run": pl.String()}
@@ -60,6 +60,10 @@ def latest_outcomes(results: pl.LazyFrame, *, rehearsals: bool = False) -> pl.La
     )
     newest = ranked.group_by("_item").agg(pl.col("_rank").max())
     return ranked.join(newest, on=["_item", "_rank"], how="semi").drop("_item", "_rank", "_run")
+
+
+def has_store(out: Path) -> bool:
+    return (out / "runs").is_dir()
 
 
 def has_run(out: Path, run_id: str) -> bool:

@@ -64,10 +64,12 @@ def counted(*told: Told) -> Tally:
     return tally
 
 
-def summary(*told: Told, state: Any = "done", halts: tuple[Halt, ...] = (), job: str = "default") -> Summary:
+def summary(
+    *told: Told, state: Any = "done", halts: tuple[Halt, ...] = (), job: str = "default", estimate: Any = None
+) -> Summary:
     began_at = NOW + timedelta(hours=9)  # a later session of the run than its first
     finished_at = began_at + timedelta(seconds=83.25)
-    return Summary("r1", job, state, NOW, began_at, finished_at, halts, counted(*told))
+    return Summary("r1", job, state, NOW, began_at, finished_at, halts, counted(*told), estimate)
 
 
 def shown(capsys: pytest.CaptureFixture[str], made: Summary, planned: Plan | None = None) -> list[str]:
@@ -240,6 +242,7 @@ def test_json_is_one_object_with_exact_money_as_text():
         "unseen": {},
         "unseen_items": [],
         "without_usage": 0,
+        "estimate": None,
         "started_at": "2026-03-05T22:00:00Z",
         "finished_at": "2026-03-06T07:01:23.250000Z",
         "elapsed_s": 83.25,
@@ -341,3 +344,12 @@ def test_rows_that_share_an_answer_count_and_cost_nothing():
     assert (tally.ok, tally.failed, tally.duplicates, tally.attempts) == (2, 1, 2, 1)
     assert tally.cost == before
     assert tally.errors == {"BadInput": 1}
+
+
+def test_a_bill_beside_its_estimate_says_how_far_off_that_was(capsys):
+    band = {"low": "0.00040", "likely": "0.00050", "high": "0.00060"}
+    show_summary(summary(*A_NIGHT, estimate={"cost": {"USD": band}, "tokens": {}}), plan())
+    assert (
+        "estimated: USD 0.00050 (0.00040 to 0.00060); it came to 0.00069, +39%, outside the band"
+        in capsys.readouterr().out
+    )
