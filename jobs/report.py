@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import click
 import orjson
+import polars as pl
 
 from jobs.days import Ago, Day, days_from
 from jobs.options import (
@@ -23,13 +22,17 @@ from jobs.options import (
     out_option,
     plainly,
 )
-from jobs.report_tables import by_table, console
+from jobs.report_tables import COUNTS, by_table, console
 from jobs.report_view import View, line_json
 from jobs.wording import amount
 from pipeline.pricing import Layered, ListPrices, TomlBook
 from pipeline.records import EMBEDDED
 from pipeline.report import KEYS, Line, Scope, by
 from pipeline.store.reader import run_facts
+from pipeline.store.schemas import COST
+
+WHOLE_TABLE = ("day", "model", "direction", "modality", "kind")
+"""By what CSV and Parquet are, where nobody says."""
 
 
 class Keys(click.ParamType[tuple[str, ...]]):
@@ -73,6 +76,7 @@ class Keys(click.ParamType[tuple[str, ...]]):
 )
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print the table of --by as CSV on stdout.")
+@click.option("--parquet", type=click.Path(path_type=Path), help="Write the table of --by to this file.")
 @click.pass_context
 @plainly
 def report(
@@ -88,6 +92,7 @@ def report(
     reprice: Path | None,
     as_json: bool,
     as_csv: bool,
+    parquet: Path | None,
 ) -> None:
     """Show the latest outcome of every item of the job, and what all runs of it have cost.
 
@@ -98,8 +103,8 @@ def report(
     wanted = tuple(dict.fromkeys(key for some in keys for key in some))
     if as_csv and as_json:
         raise Fault("--csv and --json exclude each other")
-    if as_csv and not wanted:
-        raise Fault("--csv prints the table of --by: say which, for instance --by day,model")
+    if not wanted and (as_csv or parquet is not None):
+        wanted = WHOLE_TABLE
     is_any_job = (
         "job" in wanted and ctx.get_parameter_source("job") is not click.core.ParameterSource.COMMANDLINE
     )
@@ -120,11 +125,13 @@ def report(
     )
     if wanted:
         lines = by(scope, wanted)
+        if parquet is not None:
+            _write_parquet(_frame(wanted, lines), parquet)
         if as_csv:
-            click.echo(_csv(wanted, lines), nl=False)
+            click.echo(_csv(_frame(wanted, lines)), nl=False)
         elif as_json:
             click.echo(_dumps({"by": wanted, "lines": [line_json(wanted, line) for line in lines]}))
-        else:
+        elif parquet is None:
             console().print(by_table(wanted, lines))
     else:
         view = View(scope)
@@ -135,20 +142,39 @@ def report(
     _hint(scope)
 
 
-def _csv(keys: Sequence[str], lines: Sequence[Line]) -> str:
+def _frame(keys: Sequence[str], lines: Sequence[Line]) -> pl.DataFrame:
     """A column for each currency, named by it: currencies are never added."""
     currencies = sorted({currency for line in lines for currency in line.cost})
-    has_attempts = any(line.attempts is not None for line in lines)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    counts = ["attempts", "possibly_billed"] if has_attempts else []
-    named = [f"cost_{currency}" for currency in currencies]
-    writer.writerow([*keys, *counts, "tokens", "unpriced_tokens", *named])
-    for line in lines:
-        attempts = [line.attempts, line.possibly_billed] if has_attempts else []
-        costs = [amount(line.cost[currency]) if currency in line.cost else None for currency in currencies]
-        writer.writerow([*line.keys, *attempts, line.tokens, line.unpriced_tokens, *costs])
-    return text.getvalue()
+    counts = [name for name in COUNTS if any(getattr(line, name) is not None for line in lines)]
+    columns = {key: [line.keys[place] for line in lines] for place, key in enumerate(keys)}
+    numbers = {
+        name: [getattr(line, name) for line in lines] for name in (*counts, "tokens", "unpriced_tokens")
+    }
+    costs = {f"cost_{currency}": [line.cost.get(currency) for line in lines] for currency in currencies}
+    return pl.DataFrame(
+        {**columns, **numbers, **costs},
+        schema={
+            **dict.fromkeys(columns, pl.String()),
+            **dict.fromkeys(numbers, pl.Int64()),
+            **dict.fromkeys(costs, COST),
+        },
+    )
+
+
+def _csv(table: pl.DataFrame) -> str:
+    exact = [
+        pl.Series(one.name, [None if x is None else amount(x) for x in one])
+        for one in table
+        if one.dtype == COST
+    ]
+    return table.with_columns(exact).write_csv()
+
+
+def _write_parquet(table: pl.DataFrame, path: Path) -> None:
+    try:
+        table.write_parquet(path)
+    except OSError as error:
+        raise Fault(f"--parquet {path}: cannot be written ({error.strerror or error})") from None
 
 
 def _dumps(value: object) -> str:

@@ -14,6 +14,8 @@ from jobs.wording import money
 from pipeline.report import Dear, Line, Outcomes, folded
 
 DAYS_SHOWN = 14
+COUNTS = ("items", "failed", "attempts", "possibly_billed")
+"""What a line counts besides tokens, where its keys can tell it."""
 
 
 def outcome_table(outcomes: Outcomes) -> Table:
@@ -78,18 +80,17 @@ def by_table(keys: Sequence[str], lines: Sequence[Line]) -> Table:
     table = plain_table(None)
     for key in keys:
         table.add_column(key, overflow="fold")
-    has_attempts = any(line.attempts is not None for line in lines)
-    for name in ("attempts", "possibly billed") if has_attempts else ():
-        table.add_column(name, justify="right")
+    counts = COUNTS if any(line.items is not None for line in lines) else ()
+    for name in counts:
+        table.add_column(name.replace("_", " "), justify="right")
     table.add_column("tokens", justify="right")
     table.add_column("cost", justify="right")
     (whole,) = folded(lines, ()) or [Line(())]
     for line in lines:
-        table.add_row(*_shown(line), *_attempts(line, has_attempts), f"{line.tokens:,}", _cost(line))
+        table.add_row(*_shown(line), *_counted(line, counts), f"{line.tokens:,}", _cost(line))
     table.add_section()
     blanks = [""] * (len(keys) - 1)
-    counts = _attempts(whole, has_attempts)
-    table.add_row("all", *blanks, *counts, f"{whole.tokens:,}", _cost(whole), style="bold")
+    table.add_row("all", *blanks, *_counted(whole, counts), f"{whole.tokens:,}", _cost(whole), style="bold")
     return table
 
 
@@ -105,8 +106,8 @@ def _shown(line: Line) -> Iterable[str]:
     return [key or "—" for key in line.keys]
 
 
-def _attempts(line: Line, are_told: bool) -> list[str]:
-    return [f"{line.attempts or 0:,}", f"{line.possibly_billed or 0:,}"] if are_told else []
+def _counted(line: Line, names: Iterable[str]) -> list[str]:
+    return [f"{getattr(line, name) or 0:,}" for name in names]
 
 
 def _cost(line: Line) -> str:

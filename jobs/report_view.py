@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from rich.text import Text
 
-from jobs.report_tables import console, dearest_table, last_days, outcome_table, spend_table
+from jobs.report_tables import COUNTS, console, dearest_table, last_days, outcome_table, spend_table
 from jobs.wording import about, amount, change, money
 from pipeline.report import (
     Line,
@@ -198,12 +198,10 @@ class View:
 
 
 def line_json(keys: Sequence[str], line: Line) -> dict[str, Any]:
-    attempts = (
-        {} if line.attempts is None else {"attempts": line.attempts, "possibly_billed": line.possibly_billed}
-    )
+    counts = {name: getattr(line, name) for name in COUNTS if getattr(line, name) is not None}
     return {
         **dict(zip(keys, line.keys, strict=True)),
-        **attempts,
+        **counts,
         "tokens": line.tokens,
         "unpriced_tokens": line.unpriced_tokens,
         "cost": _money_json(line.cost),

@@ -53,7 +53,8 @@ def read_usage(usage: object, request: Request) -> Usage | None:
     """The exclusive counts of one reply's usage, or None where nothing in it can be used.
 
     A reported total above prompt + completion is kept: the excess is output that the completion total
-    leaves out (thoughts, at some gateways), `unattributed` and `derived`.
+    leaves out. Where it is just the reasoning that the details name (xAI counts so), it is that; else
+    (thoughts, at some gateways) it is `unattributed` and `derived`.
     """
     if type(usage) is not dict:
         return None
@@ -85,10 +86,13 @@ def read_usage(usage: object, request: Request) -> Usage | None:
     counts: list[TokenCount] = []
     if prompt:
         _input_counts(usage, prompt, request, counts, problems)
-    if completion:
-        _output_counts(usage, completion, counts, problems)
-    if excess:
-        counts.append(TokenCount("unattributed", "output", "fresh", excess, "derived"))
+    if excess and excess == _reasoning(usage):
+        _output_counts(usage, completion + excess, counts, problems)
+    else:
+        if completion:
+            _output_counts(usage, completion, counts, problems)
+        if excess:
+            counts.append(TokenCount("unattributed", "output", "fresh", excess, "derived"))
     return Usage(
         prompt_tokens=prompt,
         completion_tokens=completion,
@@ -100,8 +104,12 @@ def read_usage(usage: object, request: Request) -> Usage | None:
 
 
 def reported_cost(usage: object) -> Decimal | None:
-    """What the endpoint itself says the reply cost (OpenRouter's `usage.cost`), to 12 decimals."""
-    return _amount(usage.get("cost") if type(usage) is dict else None)
+    """What the endpoint itself says the reply cost, to 12 decimals: OpenRouter's `usage.cost`; xAI's ticks,
+    of which 10¹⁰ are a dollar."""
+    if type(usage) is not dict:
+        return None
+    ticks = usable(usage.get("cost_in_usd_ticks"))
+    return _amount(usage.get("cost")) if ticks is None else _amount(f"{ticks}E-10")
 
 
 def cost_in_headers(headers: Mapping[str, str]) -> Decimal | None:
@@ -266,14 +274,20 @@ def _in_proportion(amount: int, weights: list[int]) -> list[int]:
     return shares
 
 
+def _reasoning(usage: dict[str, Any]) -> int | None:
+    reasoning = usable(
+        _details_of(usage, "completion_tokens_details", "output_tokens_details").get("reasoning_tokens")
+    )
+    # SGLang writes it beside the totals.
+    return usable(usage.get("reasoning_tokens")) if reasoning is None else reasoning
+
+
 def _output_counts(
     usage: dict[str, Any], completion: int, counts: list[TokenCount], problems: list[str]
 ) -> None:
     direction: Direction = "output"
     details = _details_of(usage, "completion_tokens_details", "output_tokens_details")
-    reasoning = usable(details.get("reasoning_tokens"))
-    if reasoning is None:
-        reasoning = usable(usage.get("reasoning_tokens"))  # SGLang writes it beside the totals
+    reasoning = _reasoning(usage)
     named: list[TokenCount] = []
     text = completion
     if reasoning:

@@ -21,8 +21,9 @@ ATTEMPT: Final = ("run_id", "job", "item_id", "attempt")
 
 @dataclass(slots=True)
 class Line:
-    """One line of a table. ``attempts`` is None where its keys tell tokens apart; a cost of no currency is
-    unknown, not zero. ``possibly_billed`` are of the attempts."""
+    """One line of a table. ``attempts`` and ``items`` are None where its keys tell tokens apart; a cost of no
+    currency is unknown, not zero. ``possibly_billed`` are of the attempts, ``failed`` of the items; an item
+    counts in every run in which it ended."""
 
     keys: tuple[str | None, ...]
     tokens: int = 0
@@ -30,6 +31,8 @@ class Line:
     cost: dict[str, Decimal] = field(default_factory=dict)
     attempts: int | None = None
     possibly_billed: int | None = None
+    items: int | None = None
+    failed: int | None = None
 
 
 @dataclass(slots=True)
@@ -77,21 +80,29 @@ def spent(scope: Scope, keys: Sequence[str]) -> list[Line]:
 
 
 def by(scope: Scope, keys: Sequence[str]) -> list[Line]:
-    """Tokens and cost by these keys, with the attempts where the keys can tell those."""
+    """Tokens and cost by these keys, with attempts and items where the keys can tell those."""
     lines = spent(scope, keys)
     if _OF_COUNTS.intersection(keys):
         return lines
-    frame = (
+    attempts = (
         scope.scan("attempts")
         .group_by(_named(scope, keys, pl.coalesce("done_at", "sent_at")))
-        .agg(attempts=pl.len(), possibly_billed=(pl.col("state") == "possibly_billed").sum())
+        .agg(pl.len(), (pl.col("state") == "possibly_billed").sum().alias("possibly_billed"))
+        .collect(engine="streaming")
+    )
+    results = scope.scan("results").drop("model").rename({"model_requested": "model"})
+    items = (
+        results.group_by(_named(scope, keys, "finished_at"))
+        .agg(pl.len(), (pl.col("status") == "failed").sum().alias("failed"))
         .collect(engine="streaming")
     )
     for line in lines:
-        line.attempts, line.possibly_billed = 0, 0
+        line.attempts = line.possibly_billed = line.items = line.failed = 0
+    of_keys = slice(len(keys))
     lines += [
-        Line(_keys(row[: len(keys)]), attempts=row[-2], possibly_billed=row[-1]) for row in frame.iter_rows()
+        Line(_keys(row[of_keys]), attempts=row[-2], possibly_billed=row[-1]) for row in attempts.iter_rows()
     ]
+    lines += [Line(_keys(row[of_keys]), items=row[-2], failed=row[-1]) for row in items.iter_rows()]
     return folded(lines)
 
 
@@ -154,6 +165,8 @@ def folded(lines: Iterable[Line], places: Sequence[int] | None = None) -> list[L
             mine.cost[currency] = total([mine.cost.get(currency), cost]) or cost
         mine.attempts = _sum(mine.attempts, line.attempts)
         mine.possibly_billed = _sum(mine.possibly_billed, line.possibly_billed)
+        mine.items = _sum(mine.items, line.items)
+        mine.failed = _sum(mine.failed, line.failed)
     return sorted(found.values(), key=lambda line: [(key is not None, key or "") for key in line.keys])
 
 

@@ -147,6 +147,60 @@ GOLDEN: dict[str, tuple[tuple[MediaModality, ...], list[str], str | None, tuple[
         None,
         ("unknown",),
     ),
+    # 1280 - 1024 = 256; 75 - 64 = 11
+    "openai_cached_reasoning": (
+        (),
+        [
+            "256 text input derived",
+            "1024 text input cached derived",
+            "11 text output derived",
+            "64 text output reasoning reported",
+        ],
+        None,
+        (),
+    ),
+    "openai_audio_output": (
+        ("audio",),
+        [
+            "20 text input reported",
+            "70 audio input reported",
+            "50 text output reported",
+            "160 audio output reported",
+        ],
+        None,
+        ("yes",),
+    ),
+    "azure_filters": ((), ["40 text input derived", "6 text output derived"], None, ()),
+    # nothing is named but the cached tokens, beside the totals
+    "moonshot_cached": (
+        ("image",),
+        ["188 unattributed input derived", "512 unattributed input cached derived", "12 text output derived"],
+        None,
+        ("unknown",),
+    ),
+    "dashscope_omni": (
+        ("video",),
+        [
+            "20 text input reported",
+            "250 audio input reported",
+            "1630 video input reported",
+            "30 text output reported",
+        ],
+        None,
+        ("yes",),
+    ),
+    # 1120 + 9 + 300 = 1429: the completion leaves the reasoning out
+    "xai_reasoning_apart": (
+        ("image",),
+        [
+            "96 text input reported",
+            "1024 image input reported",
+            "9 text output derived",
+            "300 text output reasoning reported",
+        ],
+        None,
+        ("yes",),
+    ),
     "vllm_multimodal": (
         ("image", "video"),
         [
@@ -258,6 +312,9 @@ def test_a_blocked_reply_is_priced_by_what_its_usage_says() -> None:
 
 def test_what_the_endpoint_says_it_cost_is_kept() -> None:
     assert parsed("openrouter_cost", ("video",)).reported_cost == Decimal("0.00063")
+    assert parsed("xai_reasoning_apart", ("image",)).reported_cost == Decimal("0.007995"), (
+        "10¹⁰ ticks a dollar"
+    )
     assert parsed("newapi_example", ALL).reported_cost is None
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
@@ -18,8 +19,8 @@ from tests.made import NOW, attempt, count, item, outcome, reply, write
 REFUSED = BadInput("the endpoint refuses this request", http_status=400)
 
 
-def report(out: Path, *words: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, ["report", "--out", str(out), *words], catch_exceptions=False)
+def report(out: Path, *words: str | Path, code: int = 0) -> Result:
+    result = CliRunner().invoke(cli, ["report", "--out", str(out), *map(str, words)], catch_exceptions=False)
     assert result.exit_code == code, result.output
     return result
 
@@ -67,6 +68,8 @@ def test_json_is_one_object_with_money_as_text(out: Path):
     assert cut["by"] == ["run"]
     assert cut["lines"][0] == {
         "run": "r1",
+        "items": 3,
+        "failed": 2,
         "attempts": 3,
         "possibly_billed": 0,
         "tokens": 239,
@@ -82,16 +85,40 @@ def test_csv_is_the_table_of_by(out: Path):
     assert list(rows[0]) == ["day", "direction", "tokens", "unpriced_tokens", "cost_USD"]
 
 
+def test_csv_alone_is_cut_by_all_that_tells_tokens_apart(out: Path):
+    rows = list(csv.DictReader(report(out, "--csv").stdout.splitlines()))
+    assert len(rows) == 4
+    assert list(rows[0])[:5] == ["day", "model", "direction", "modality", "kind"]
+
+
+def test_parquet_is_the_same_table_with_exact_money(out: Path, tmp_path: Path):
+    file = tmp_path / "costs.parquet"
+    result = report(out, "--by", "day,model", "--parquet", file)
+    assert result.stdout == ""
+    table = pl.read_parquet(file)
+    assert table.columns == [
+        *("day", "model", "items", "failed", "attempts", "possibly_billed"),
+        *("tokens", "unpriced_tokens", "cost_USD"),
+    ]
+    assert table["cost_USD"].to_list() == [Decimal("0.00034725")] * 2
+    assert table["failed"].to_list() == [2, 1]
+
+
+def test_a_parquet_file_that_cannot_be_written_is_a_sentence(out: Path, tmp_path: Path):
+    result = report(out, "--by", "day", "--parquet", tmp_path / "none" / "costs.parquet", code=2)
+    assert result.stderr.startswith("error: --parquet")
+
+
 def test_several_keys_may_be_said_at_once(out: Path):
     shown = lines(report(out, "--by", "model, error_class"))
-    assert shown[0] == "model error_class attempts possibly billed tokens cost"
-    assert "a-model — 2 0 478 USD 0.0006945" in shown
-    assert "a-model BadInput 2 0 0 —" in shown
+    assert shown[0] == "model error_class items failed attempts possibly billed tokens cost"
+    assert "a-model — 2 0 2 0 478 USD 0.0006945" in shown
+    assert "a-model BadInput 2 2 2 0 0 —" in shown
 
 
 def test_all_jobs_are_told_apart_where_they_are_asked_for(out: Path):
     write(out, outcome(item("a")), run_id="r3", job="other")
-    assert "other 1 0 239 USD 0.00034725" in lines(report(out, "--by", "job"))
+    assert "other 1 0 1 0 239 USD 0.00034725" in lines(report(out, "--by", "job"))
     assert "other" not in report(out, "--by", "job", "--job", "default").stdout
 
 
@@ -186,7 +213,6 @@ def test_rehearsals_are_shown_only_where_they_are_asked_for(tmp_path: Path):
     ("words", "sentence"),
     [
         (["--by", "colour"], "no such key 'colour'; there are modality, direction"),
-        (["--csv"], "--csv prints the table of --by"),
         (["--csv", "--json", "--by", "day"], "exclude each other"),
         (["--timezone", "Mars/Olympus"], "no such zone"),
         (["--since", "lately"], "--since 'lately': a day such as 2026-11-23, or 7d"),
