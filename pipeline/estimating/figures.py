@@ -256,6 +256,7 @@ class _Ratios:
                 self._ratio[unit] = total / ruled[unit.modality]
             else:
                 self._constant[unit] = total / answered
+        self._ruled = {modality for modality, count in ruled.items() if count}
         self._default = sum(seen[u] for u in seen if u.direction == "input") / (sum(ruled.values()) or 1)
 
     def __call__(self, look: Look) -> Tokens:
@@ -267,7 +268,7 @@ class _Ratios:
             if unit.modality in folded:
                 tokens[unit] = folded[unit.modality] * ratio
         for modality, count in folded.items():
-            if not any(unit.modality == modality for unit in self._ratio):  # nothing like it was answered yet
+            if modality not in self._ruled:  # nothing like it was answered yet
                 tokens[Unit(modality, "input", "fresh")] = count * self._default
         return tokens
 

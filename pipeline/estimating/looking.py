@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import anyio.to_thread
+from anyio import CapacityLimiter
 
 from pipeline.media.fetching import Looker
 from pipeline.media.guarding import MediaUnreachable
@@ -25,8 +26,9 @@ from pipeline.records import CountModality, Media
 from pipeline.tokens import TokenRules, audio_tokens, document_tokens, image_tokens, video_tokens
 
 
-async def look(media: Media, looker: Looker) -> MediaFacts:
-    """
+async def look(media: Media, looker: Looker, opened: CapacityLimiter) -> MediaFacts:
+    """``opened`` limits how many are opened at once.
+
     Raises:
         MediaUnreachable: it cannot be had.
         UnreadableMedia: it can, and is none.
@@ -37,7 +39,8 @@ async def look(media: Media, looker: Looker) -> MediaFacts:
         except OSError as error:
             raise MediaUnreachable(f"it cannot be read ({error.strerror})") from None
     glimpse = await looker.glimpse(media.url, with_tail=media.modality in ("audio", "video"))
-    return await anyio.to_thread.run_sync(probe, glimpse.content)
+    # Its content is as large as the medium, if mostly empty: few at once.
+    return await anyio.to_thread.run_sync(lambda: probe(glimpse.content), limiter=opened)
 
 
 def facts_of(whole: Path | bytes) -> MediaFacts:

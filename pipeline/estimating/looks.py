@@ -16,12 +16,16 @@ from pipeline.records import Media
 from pipeline.tokens import load_rules, rules_for
 
 
+OPENED_AT_ONCE = 2
+
+
 class Looks:
     """What was seen of requests. Each address is looked at once."""
 
     def __init__(self, looker: Looker) -> None:
         self._looker = looker
         self._limiter = anyio.CapacityLimiter(MOST_CONNECTIONS)
+        self._opened = anyio.CapacityLimiter(OPENED_AT_ONCE)
         self._facts: dict[str, MediaFacts | UnreadableMedia | MediaUnreachable] = {}
         self._looking: dict[str, anyio.Lock] = {}
         self._of: dict[int, Look] = {}
@@ -63,7 +67,7 @@ class Looks:
 
     async def _seen(self, media: Media) -> MediaFacts | UnreadableMedia | MediaUnreachable:
         try:
-            facts = await look(media, self._looker)
+            facts = await look(media, self._looker, self._opened)
         except UnreadableMedia as error:
             self.unreadable += 1
             return error

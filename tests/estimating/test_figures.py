@@ -79,6 +79,14 @@ def test_what_the_endpoint_does_not_tell_apart_is_told_by_its_name() -> None:
     assert IMAGE not in told.lines
 
 
+def test_a_modality_that_the_endpoint_does_not_count_counts_nothing() -> None:
+    silent = Reply("1-key", ("image",), {TEXT: 10, OUT: 50}, 1.0)
+    other = Unit("video", "input", "fresh")
+    named = Reply("1-key", ("image",), {TEXT: 10, other: 7, OUT: 50}, 1.0)
+    told = foretell([Sample(7, [look()])], Basis([(silent, look()), (named, look())] * 10), RATES)
+    assert IMAGE not in told.lines
+
+
 def test_images_go_by_the_rules_that_fit_the_replies() -> None:
     """Flat by the model's own rules, 258 a tile by the other family's: the replies are 258 a tile."""
     pairs = [
