@@ -15,7 +15,6 @@ from pipeline.media.probing import ImageFacts, MediaFacts, UnreadableMedia
 from pipeline.records import Media
 from pipeline.tokens import load_rules, rules_for
 
-
 OPENED_AT_ONCE = 2
 
 
