@@ -42,6 +42,7 @@ crashes and mornings after.
     asking.py      what an endpoint honours: one tiny question a modality
     session.py     a run on its store, once or resumed: lock, settle, go on, finish
     launch.py      a plan becomes a run
+    following.py   a run as a stream of rows, for programs
     reprocessing/  items chosen by their latest outcome → the rows of a new run
     estimating/    a manifest → what it will cost: media looked at, token rules, what replies have shown
     report/        outcomes and costs over the store, as lazy queries

@@ -18,7 +18,7 @@ from pipeline.gate import Gate, Limits
 from pipeline.manifest import Defaults
 from pipeline.plan import Plan, Secrets
 from pipeline.prices import Prices
-from pipeline.recorder import Recorder
+from pipeline.recorder import Follow, Recorder
 from pipeline.reprocessing.selection import open_source
 from pipeline.run import Feed, Run, Summary
 from pipeline.session import Session
@@ -38,12 +38,14 @@ async def launch(
     *,
     on_start: Callable[[Run, Tally, Sequence[str]], None] = _unwatched,
     at_once: anyio.CancelScope | None = None,
+    follow: Follow | None = None,
     world: Surroundings = THE_REAL_ONES,
 ) -> Summary:
     """Run a plan to its end, or go on with it where the store has a run of this name.
 
     ``on_start`` gets the live run, its counts, and what a person should know first. Cancelling ``at_once``
     drops what is in flight, which is then listed as possibly billed; what had been answered is written.
+    ``follow`` gets rows as they end, once they are durable; while it takes its time, nothing new is recorded.
 
     Raises:
         UsageError: a person's mistake; nothing was sent.
@@ -60,7 +62,7 @@ async def launch(
             session.notes.append(
                 f"no price is known for model {plan.model!r}: what it costs will be null, not zero"
             )
-        return await _run(session, secrets, prices, on_start, at_once or anyio.CancelScope())
+        return await _run(session, secrets, prices, on_start, at_once or anyio.CancelScope(), follow)
     finally:
         session.close()
 
@@ -71,6 +73,7 @@ async def _run(
     prices: Prices,
     on_start: Callable[[Run, Tally, Sequence[str]], None],
     at_once: anyio.CancelScope,
+    follow: Follow | None,
 ) -> Summary:
     plan, tally, world = session.plan, session.tally, session.world
     budget = await world.off_loop(prices.budget, plan, tally, world.now)
@@ -85,6 +88,7 @@ async def _run(
             off_loop=world.off_loop,
             flush_off_loop=flush_off_loop,
             part_items=world.part_items,
+            follow=follow,
         )
         defaults = Defaults(model=plan.model, prompt=plan.prompt, parameters=plan.parameters)
         began_at = world.now()

@@ -8,7 +8,7 @@ are verified.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ MOST_WAITING = 4_096
 """Writes that may wait for the disk before workers wait with them."""
 
 Report = Callable[[MediabatchError], None]
+Follow = Callable[[Sequence[Ended]], Awaitable[None]]
+"""Gets rows that ended, once they are durable; the next commit waits for it."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class _Gathering:
 
     group: Group = field(default_factory=Group)
     entries: list[tuple[int, Entry]] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)  # where somebody follows
     durable: anyio.Event = field(default_factory=anyio.Event)
     problem: MediabatchError | None = None
 
@@ -56,6 +59,7 @@ class Recorder:
         off_loop: OffLoop = anyio.to_thread.run_sync,
         flush_off_loop: OffLoop = anyio.to_thread.run_sync,
         part_items: int = PART_ITEMS,
+        follow: Follow | None = None,
     ) -> None:
         self._ledger = ledger
         self._writer = writer
@@ -64,6 +68,7 @@ class Recorder:
         self._off_loop = off_loop
         self._flush_off_loop = flush_off_loop
         self._part_items = part_items
+        self._follow = follow
         self._tries = {row: Tries.decode(body) for row, body in ledger.tries().items()}
         self._next_seq = ledger.last_seq() + 1
         self._next_ticket = max((sent.id for sent in ledger.in_flight()), default=0) + 1
@@ -116,6 +121,9 @@ class Recorder:
 
     async def put(self, ended: Ended) -> None:
         """Record a row's end. Waits only while the disk is far behind."""
+        if self._follow is not None:
+            self._gathering.ended.append(ended)
+            self._wake.set()
         if isinstance(ended, Outcome):
             row, last = ended.item.row, ended.last
             earlier = self._tries.pop(row, None)
@@ -166,7 +174,7 @@ class Recorder:
             StoreUnwritable, LedgerDamaged: something could not be written; what is in the ledger stays there.
         """
         with anyio.CancelScope(shield=True):
-            while self._gathering.group:
+            while self._gathering.group or self._gathering.ended:
                 problem = await self._commit()
                 if problem is not None:
                     raise problem
@@ -179,6 +187,7 @@ class Recorder:
         async with self._committing:
             gathering, self._gathering = self._gathering, _Gathering()
             if not gathering.group:
+                await self._tell(gathering)
                 return None
             problem: MediabatchError | None
             try:
@@ -195,7 +204,14 @@ class Recorder:
                 if len(self._batch) >= self._part_items:
                     self._is_due.set()
             gathering.durable.set()
+            if problem is None:
+                await self._tell(gathering)
             return problem
+
+    async def _tell(self, gathering: _Gathering) -> None:
+        if self._follow is not None and gathering.ended:
+            with anyio.CancelScope(shield=True):  # they are on record: whoever follows hears of all of them
+                await self._follow(gathering.ended)
 
     def _count(self, entries: list[tuple[int, Entry]]) -> None:
         """Into the tally and the next part; added up once, for both."""
@@ -215,6 +231,7 @@ class Recorder:
         unsent = {sent.id for sent in failed.group.sent}
         later.group.answered = [one for one in later.group.answered if one[0] not in unsent]
         later.entries = failed.entries + later.entries
+        later.ended = failed.ended + later.ended
 
     async def _seal(self) -> None:
         async with self._sealing:

@@ -38,6 +38,7 @@ FLOORS: list[set[str]] = [
     {"pipeline.surroundings", "pipeline.run"},
     {"pipeline.session"},
     {"pipeline.launch"},
+    {"pipeline.following"},
     {"jobs"},
 ]
 RULES = (
