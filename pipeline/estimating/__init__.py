@@ -4,7 +4,8 @@
     looking.py     a medium → input tokens by the rules, from its first bytes
     looks.py       the sample looked at
     experience.py  what the store has seen of the model
-    figures.py     the two together: low, likely and high
+    fits.py        what one request will come to
+    figures.py     all of them together: low, likely and high
     estimate.py    one after the other; start reading here
 
 The endpoint is not spoken to. Media hosts are: only here, and because a person asked for it.

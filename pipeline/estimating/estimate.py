@@ -9,7 +9,8 @@ import anyio
 import anyio.to_thread
 
 from pipeline.estimating.experience import Experience, Unit, experience_of
-from pipeline.estimating.figures import ENOUGH, Band, Basis, Foretold, Line, Sample, foretell, together
+from pipeline.estimating.figures import Band, Basis, Foretold, Line, Sample, foretell, together
+from pipeline.estimating.fits import ENOUGH
 from pipeline.estimating.looks import Looks
 from pipeline.estimating.survey import Repeated, Survey, survey
 from pipeline.keytable import KeyTable

@@ -6,7 +6,7 @@ from collections import Counter
 
 import anyio
 
-from pipeline.estimating.figures import Look
+from pipeline.estimating.fits import Look
 from pipeline.estimating.looking import look, media_tokens
 from pipeline.estimating.survey import Candidate
 from pipeline.media.fetching import MOST_CONNECTIONS, Looker

@@ -210,6 +210,28 @@ def test_a_model_without_a_price_is_told_in_tokens(tmp_path: Path) -> None:
     assert "USD" not in done.stdout
 
 
+def test_of_a_manifest_with_nothing_to_ask_nothing_is_foretold(tmp_path: Path) -> None:
+    for rows in ("", "a,\n"):
+        manifest = tmp_path / "m.csv"
+        manifest.write_text("id,prompt\n" + rows)
+        done = estimate(manifest, *REMOTE[:2], "--out", tmp_path / "out")
+        assert done.code == 0, done.stderr
+        assert done.stdout.startswith(f"0 of {len(rows) // 3} rows would be asked")
+
+
+def test_what_was_answered_before_is_not_foretold_again(tmp_path: Path, serve: Callable[..., Server]) -> None:
+    """A canary of 10 of 30: the other 20, at what the 10 came to."""
+    server = serve(lambda received: completion())
+    manifest = write_manifest(tmp_path / "m.csv", [{"id": str(n), "prompt": f"Say {n}."} for n in range(30)])
+    words = (manifest, "--base-url", server.base_url, "--out", tmp_path / "out", "--json")
+    ran = invoke("run", *words, "--limit", "10", "--no-progress").json
+    told = estimate(*words).json
+    assert (told["asked"], told["skipped"], told["replies"]) == (20, 10, 10)
+    for direction in ("input", "output"):
+        spent = sum(line["tokens"] for line in ran["usage"] if line["direction"] == direction)
+        assert told["tokens"][direction]["likely"] == 2 * spent
+
+
 def test_a_missing_manifest_is_a_sentence(tmp_path: Path) -> None:
     done = estimate(tmp_path / "none.csv", *REMOTE[:2], "--out", tmp_path / "out")
     assert done.code == 2

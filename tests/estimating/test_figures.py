@@ -7,7 +7,8 @@ from decimal import Decimal
 import pytest
 
 from pipeline.estimating.experience import Reply, Unit
-from pipeline.estimating.figures import Band, Basis, Foretold, Look, Sample, foretell, together
+from pipeline.estimating.figures import Band, Basis, Foretold, Sample, foretell, together
+from pipeline.estimating.fits import Look
 from pipeline.pricing import Rates, UnitPrice
 
 TEXT, IMAGE = Unit("text", "input", "fresh"), Unit("image", "input", "fresh")
@@ -77,6 +78,12 @@ def test_what_the_endpoint_does_not_tell_apart_is_told_by_its_name() -> None:
     told = foretell([Sample(7, [look()])], basis, RATES)
     assert likely(told, BOTH) == pytest.approx(7 * 500)
     assert IMAGE not in told.lines
+
+
+def test_replies_that_all_failed_without_a_token_tell_nothing() -> None:
+    failed = Reply("1-key", ("image",), {}, 1.0)
+    told = foretell([Sample(7, [look()])], Basis([(failed, look())] * 20), RATES)
+    assert told == foretell([Sample(7, [look()])], Basis(), RATES)
 
 
 def test_a_modality_that_the_endpoint_does_not_count_counts_nothing() -> None:
