@@ -3,11 +3,12 @@
 The row's journey, ``request → gate → ledger(sent) → dialect.render → transport → dialect.parse → token
 counts → cost → ledger(done)``, is a ladder of functions, each named for what it adds:
 
-    analyze              an item becomes an outcome; a useless endpoint halts, and the next is asked
-      send_with_retry    attempts follow one another by policy, and each is on record before the next
-        send_within_budget   only where it fits
-          send_once      one attempt: admitted, a line in the ledger, a clock, a bill
-            exchange     the bytes: render, post, parse
+    analyze                an item becomes an outcome; a useless endpoint halts, and the next is asked
+      send_with_repair     an answer that breaks its schema is objected to, once
+        send_with_retry    attempts follow one another by policy, and each is on record before the next
+          send_within_budget   only where it fits
+            send_once      one attempt: admitted, a line in the ledger, a clock, a bill
+              exchange     the bytes: render, post, parse, and hold against the schema
 
 An error of an endpoint never leaves ``analyze`` as an exception; a disk that takes no more writes does, and
 so does a bug of ours.
@@ -22,13 +23,22 @@ from datetime import datetime
 from pipeline.dialects import media_seen
 from pipeline.dialects.usage import cost_in_headers
 from pipeline.endpoints import Endpoint, Endpoints
-from pipeline.errors import AttemptError, ConnectFailed, RowError, Throttled, TransientError, WaitTooLong
+from pipeline.errors import (
+    AttemptError,
+    ConnectFailed,
+    InvalidAnswer,
+    RowError,
+    Throttled,
+    TransientError,
+    WaitTooLong,
+)
 from pipeline.gate import NOBODY_ANSWERED, Entry, GateClosed
 from pipeline.media.delivery import deliverable_urls
 from pipeline.pricing import Priced, price
 from pipeline.recorder import Recorder
-from pipeline.records import Attempt, BadRow, Item, NotAttempted, Outcome, Reply, Request
+from pipeline.records import Attempt, BadRow, Item, NotAttempted, Objection, Outcome, Reply, Request
 from pipeline.store.rows import micros
+from pipeline.typed.answers import check
 
 UNPRICED = Priced((), None, None, None)
 
@@ -88,7 +98,19 @@ class Case:
         """Ask this model, with all its tries, as far as the last attempt is on record."""
         if model != self.item.request.model:
             self.models.append(self.item.request.model)
-            self.item = replace(self.item, request=replace(self.item.request, model=model))
+            self._ask(replace(self.item.request, model=model, objection=None))
+        self._forget_tries()
+
+    def objects_to(self, invalid: InvalidAnswer) -> None:
+        """The next attempt tells what is wrong with this answer; it has all its tries."""
+        answer = invalid.reply.text if invalid.reply else None
+        self._ask(replace(self.item.request, objection=Objection(answer or "", invalid.fault)))
+        self._forget_tries()
+
+    def _ask(self, request: Request) -> None:
+        self.item = replace(self.item, request=request)
+
+    def _forget_tries(self) -> None:
         self._first = len(self.attempts)
         self.excused = self._suspect = 0
 
@@ -106,7 +128,7 @@ async def analyze(
         last: Attempt | None = None
         error: object
         try:
-            last = await send_with_retry(case)
+            last = await send_with_repair(case)
             error = last.error
         except GateClosed as closed:
             error = closed.reason
@@ -150,6 +172,22 @@ def _next_model(case: Case, error: object, caught: bool) -> str | None:
     if fallback is None or fallback == model or fallback in case.models or not case.endpoints.serve(fallback):
         return None
     return fallback
+
+
+async def send_with_repair(case: Case) -> Attempt:
+    """The last attempt; one that was answered against its schema is followed by a second question, which
+    names the fault. A second invalid answer is the item's end.
+
+    Raises:
+        GateClosed: the run or the model stopped before an attempt could go.
+        RowError: it could never be admitted.
+    """
+    attempt = await send_with_retry(case)
+    if not isinstance(attempt.error, InvalidAnswer) or case.item.request.objection is not None:
+        return attempt
+    case.goes_on()
+    case.objects_to(attempt.error)
+    return await send_with_retry(case)
 
 
 async def send_with_retry(case: Case) -> Attempt:
@@ -267,6 +305,10 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
     request, dialect = case.item.request, endpoint.dialect
     urls = await deliverable_urls(request.media)
     idempotency_key = case.recorder.idempotency_key(case.item.row)
+    if request.schema is not None:
+        request = replace(request, in_words=endpoint.keeps_schema.get(request.model) is False)
+        if request.objection is not None:
+            idempotency_key += "-repair"  # another question: the first one's answer is no answer to it
     answer = await endpoint.transport.post(dialect.render(request, urls), idempotency_key)
     if answer.status != 200:
         error = dialect.classify(answer.status, answer.headers, answer.body)
@@ -277,12 +319,33 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
         reply = dialect.parse(answer.body, request)
         if reply.reported_cost is None and (told := cost_in_headers(answer.headers)) is not None:
             reply = replace(reply, reported_cost=told)
+        if request.schema is not None:
+            hold_against_schema(reply, request, endpoint)
         return reply, request_id, answer.headers
     except AttemptError as error:
         error.http_status = 200
         error.request_id = request_id
         error.headers = answer.headers
         raise
+
+
+def hold_against_schema(reply: Reply, request: Request, endpoint: Endpoint) -> None:
+    """Check the answer. Where the first one shows that ``response_format`` alone does not do, the questions to
+    come ask for the schema in words too.
+
+    Raises:
+        InvalidAnswer: it does not keep to the schema.
+    """
+    assert request.schema is not None
+    tells = not request.in_words and request.objection is None
+    try:
+        check(reply, request.schema)
+    except InvalidAnswer:
+        if tells and reply.finish_reason != "length":
+            endpoint.keeps_schema.setdefault(request.model, False)
+        raise
+    if tells:
+        endpoint.keeps_schema.setdefault(request.model, True)
 
 
 def charge(reply: Reply | None, request: Request, endpoint: Endpoint, at: datetime) -> Priced:

@@ -34,7 +34,8 @@ def utc_now() -> datetime:
 @dataclass(slots=True)
 class Endpoint:
     """Where requests go, with everything one attempt needs. ``name`` stands in the store; no ``models`` means
-    all."""
+    all. ``keeps_schema``: model → whether the first answer that told kept to a schema asked for by
+    ``response_format`` alone."""
 
     name: str
     dialect: Dialect
@@ -43,6 +44,7 @@ class Endpoint:
     prices: PriceBook
     models: frozenset[str] = frozenset()
     rules: HaltRules = field(default_factory=HaltRules)
+    keeps_schema: dict[str, bool] = field(default_factory=dict)
 
     def serves(self, model: str) -> bool:
         return (not self.models or model in self.models) and self.gate.serves(model)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
     from pipeline.errors import AttemptError, MediabatchError
+    from pipeline.typed.schema import AnswerSchema
 
 T = TypeVar("T")
 
@@ -59,13 +60,29 @@ class Media:
 
 
 @record
+class Objection:
+    """An answer that did not keep to the schema, and what is wrong with it: said once, in a second question."""
+
+    answer: str
+    fault: str
+
+
+@record
 class Request:
-    """What is asked, immutable and endpoint-neutral. ``parameters`` holds only what is set."""
+    """What is asked, immutable and endpoint-neutral. ``parameters`` holds only what is set.
+
+    ``schema`` is what the answer has to keep to; ``in_words``: asked for in the prompt too, of an endpoint that
+    does not keep to it otherwise. ``objection`` is what followed a first answer.
+    """
 
     model: str
     prompt: str
     media: tuple[Media, ...]
     parameters: Mapping[str, object]
+    system: str | None = None
+    schema: AnswerSchema | None = None
+    in_words: bool = False
+    objection: Objection | None = None
 
 
 @record

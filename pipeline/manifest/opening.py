@@ -91,10 +91,12 @@ class Manifest:
         Raises:
             ManifestError: a file changed since it was opened.
         """
-        rows = Rows(defaults, self._look_alikes)
+        fields = defaults.columns(self.columns)
+        every = (*READ, *fields)
+        rows = Rows(defaults, self._look_alikes, fields)
         row = 0
         for source, folder in self._whole_sources():
-            wanted = [name for name in READ if name in source.columns]
+            wanted = [name for name in dict.fromkeys(every) if name in source.columns]
             for columns in source.cells(wanted):
                 present = dict(zip(wanted, columns, strict=True))
                 height = len(columns[0]) if columns else 0
@@ -104,7 +106,7 @@ class Manifest:
                     row += height
                     continue
                 cells = zip(
-                    *(present[name] if name in present else repeat(None, height) for name in READ),
+                    *(present[name] if name in present else repeat(None, height) for name in every),
                     strict=True,
                 )
                 batch: list[Item | BadRow] = []
@@ -118,6 +120,19 @@ class Manifest:
                         batch = []
                 if batch:
                     yield batch
+
+    def check(self, defaults: Defaults) -> None:
+        """
+        Raises:
+            PromptError: a template names a column that is not there.
+            ManifestError: a part of a column that it reads cannot be decoded.
+        """
+        manifest = self.paths[0] if len(self.paths) == 1 else f"the manifest ({self.paths[0]}, …)"
+        for template in defaults.templates:
+            template.check(self.columns, manifest)
+        for source in self._sources:
+            if isinstance(source, Columnar):
+                source.scan(defaults.columns(self.columns))
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """All columns of all rows as polars batches of one schema, with ``row`` (UInt64, from 1) in front.

@@ -22,6 +22,7 @@ from pipeline.media.urls import storable
 from pipeline.plan import Anew, Plan
 from pipeline.records import BadRow, Item, Media, Request
 from pipeline.store.writer import RunWriter
+from pipeline.templates import is_template
 
 SELECTION = pl.Schema(
     {
@@ -57,7 +58,7 @@ class Selection:
         for begin in range(0, self.rows_total, _BATCH_ROWS):
             rows = pl.scan_parquet(self.path, glob=False).slice(begin, _BATCH_ROWS).collect()
             batch = [
-                self._row(row, item_id, request_json, next(held))
+                self._row(row, item_id, request_json, next(held), defaults)
                 for row, (item_id, request_json) in enumerate(
                     rows.select("item_id", "request_json").iter_rows(), begin + 1
                 )
@@ -83,8 +84,27 @@ class Selection:
             else:
                 yield from _picked(manifest, manifest_rows, defaults)
 
+    def check(self, defaults: Defaults) -> None:
+        """
+        Raises:
+            PromptError: a template that is said anew names a column that a manifest does not have.
+        """
+        for path in self._manifests() if defaults.insists and defaults.templates else ():
+            with suppress(ManifestError):
+                open_manifest(path).check(defaults)
+
+    def _manifests(self) -> list[str]:
+        places = pl.read_parquet(self.path, columns=["manifest", "manifest_digest"])
+        names: list[str] = places.drop_nulls()["manifest"].unique(maintain_order=True).to_list()
+        return names
+
     def _row(
-        self, row: int, item_id: str, request_json: str | None, held: Item | BadRow | None
+        self,
+        row: int,
+        item_id: str,
+        request_json: str | None,
+        held: Item | BadRow | None,
+        defaults: Defaults,
     ) -> Item | BadRow:
         if held is not None and held.id != item_id:
             held = None
@@ -93,7 +113,14 @@ class Selection:
                 return Item(item_id, row, self._otherwise(held.request))
             gone = RowError(row, "its row could not be asked, and its manifest does not hold it any more")
             return BadRow(item_id, row, gone if held is None else held.error)
-        request = _request(request_json)
+        request = replace(_request(request_json), schema=defaults.schema)
+        if defaults.insists and defaults.templates:
+            if held is None:
+                gone = RowError(row, "the prompt is a template, and its manifest does not hold it any more")
+                return BadRow(item_id, row, gone)
+            if isinstance(held, BadRow):
+                return BadRow(item_id, row, held.error)
+            request = replace(request, **_insisted(held.request, defaults))
         if isinstance(held, Item) and _are_same(held.request.media, request.media):
             request = replace(request, media=held.request.media)
         elif any(media.url.startswith("data:") for media in request.media):
@@ -105,15 +132,16 @@ class Selection:
 
     def _otherwise(self, request: Request) -> Request:
         anew = self.anew
-        parameters = request.parameters
+        parameters = {**request.parameters, **anew.parameters}
         if anew.max_tokens is not None:
-            parameters = {**parameters, "max_tokens": anew.max_tokens}
-        return Request(
-            request.model if anew.model is None else anew.model,
-            request.prompt if anew.prompt is None else anew.prompt,
-            request.media,
-            parameters,
-        )
+            parameters["max_tokens"] = anew.max_tokens
+        said = {
+            name: text
+            for name, text in (("prompt", anew.prompt), ("system", anew.system))
+            if text is not None and not is_template(text)
+        }
+        model = request.model if anew.model is None else anew.model
+        return replace(request, model=model, parameters=parameters, **said)
 
 
 Source = Manifest | Selection
@@ -174,10 +202,16 @@ def _picked(
         yield None if row is None else next(items)
 
 
+def _insisted(held: Request, defaults: Defaults) -> dict[str, str | None]:
+    """What the templates that are said anew make of a row."""
+    whole = {"prompt": held.prompt, "system": held.system}
+    return {name: text for name, text in whole.items() if name in defaults.insists}
+
+
 def _request(request_json: str) -> Request:
     told = orjson.loads(request_json)
     media = tuple(Media(one["modality"], one["url"], one["key"]) for one in told["media"])
-    return Request(told["model"], told["prompt"], media, told["parameters"])
+    return Request(told["model"], told["prompt"], media, told["parameters"], told.get("system"))
 
 
 def _are_same(held: Sequence[Media], stored: Sequence[Media]) -> bool:
