@@ -107,7 +107,8 @@ def _extras(told: Sequence[str]) -> dict[str, object]:
             found[name.strip()] = orjson.loads(value)
         except ValueError:
             raise Fault(
-                f"--extra {text!r}: NAME=JSON, as in --extra top_k=40; a text in quotes: --extra 'tier=\"flex\"'"
+                f"--extra {text!r}: NAME=JSON, as in --extra top_k=40; a text in quotes, as in "
+                "--extra 'tier=\"flex\"'"
             ) from None
     return found
 

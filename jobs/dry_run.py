@@ -1,4 +1,4 @@
-"""`mediabatch run --dry-run`: the first requests as they would be sent. Nothing is sent, and nothing written."""
+"""`mediabatch run --dry-run`: the first requests as they would be sent; nothing is sent or written."""
 
 from __future__ import annotations
 

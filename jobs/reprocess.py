@@ -211,8 +211,8 @@ def _schema(told: str | None, sources: list[Plan]) -> Mapping[str, Any] | None:
     asked = [source.schema for source in sources]
     if any(schema != asked[0] for schema in asked):
         raise Fault(
-            "these items were asked with different schemas: choose those of one run, with --where run=…, or give "
-            "one --schema for all"
+            "these items were asked with different schemas: choose those of one run, with --where run=…, "
+            "or give one --schema for all"
         )
     return asked[0]
 

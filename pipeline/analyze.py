@@ -305,10 +305,10 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
     request, dialect = case.item.request, endpoint.dialect
     urls = await deliverable_urls(request.media)
     idempotency_key = case.recorder.idempotency_key(case.item.row)
-    if request.schema is not None:
-        request = replace(request, in_words=endpoint.keeps_schema.get(request.model) is False)
-        if request.objection is not None:
-            idempotency_key += "-repair"  # another question: the first one's answer is no answer to it
+    if request.objection is not None:
+        idempotency_key += "-repair"  # another question: the first one's answer is no answer to it
+    elif request.schema is not None and endpoint.keeps_schema.get(request.model) is False:
+        request = replace(request, in_words=True)
     answer = await endpoint.transport.post(dialect.render(request, urls), idempotency_key)
     if answer.status != 200:
         error = dialect.classify(answer.status, answer.headers, answer.body)
@@ -330,8 +330,8 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
 
 
 def hold_against_schema(reply: Reply, request: Request, endpoint: Endpoint) -> None:
-    """Check the answer. Where the first one shows that ``response_format`` alone does not do, the questions to
-    come ask for the schema in words too.
+    """Check the answer. Where the first one shows that ``response_format`` alone does not do, the questions
+    to come ask for the schema in words too.
 
     Raises:
         InvalidAnswer: it does not keep to the schema.

@@ -61,7 +61,7 @@ class Media:
 
 @record
 class Objection:
-    """An answer that did not keep to the schema, and what is wrong with it: said once, in a second question."""
+    """An answer that did not keep to the schema, and what is wrong with it, to be told once."""
 
     answer: str
     fault: str
@@ -71,8 +71,8 @@ class Objection:
 class Request:
     """What is asked, immutable and endpoint-neutral. ``parameters`` holds only what is set.
 
-    ``schema`` is what the answer has to keep to; ``in_words``: asked for in the prompt too, of an endpoint that
-    does not keep to it otherwise. ``objection`` is what followed a first answer.
+    ``schema`` is what the answer has to keep to; ``in_words``: asked for in the prompt too, of an endpoint
+    that does not keep to it otherwise. ``objection`` is what followed a first answer.
     """
 
     model: str

@@ -57,12 +57,12 @@ class Template:
             lines.setdefault(name.name, name.lineno)
         self._named = {name: lines.get(name, 1) for name in sorted(free)}
         self._of_row: dict[str, int] = {}
-        for part in tree.find_all((nodes.Getitem, nodes.Getattr)):
-            if isinstance(part.node, nodes.Name) and part.node.name == ROW:
-                key = part.arg.value if isinstance(getattr(part, "arg", None), nodes.Const) else None
-                key = part.attr if isinstance(part, nodes.Getattr) else key
-                if isinstance(key, str) and not (isinstance(part, nodes.Getattr) and hasattr(dict, key)):
-                    self._of_row[key] = part.lineno
+        for item in tree.find_all(nodes.Getitem):
+            if _is_row(item.node) and isinstance(item.arg, nodes.Const) and isinstance(item.arg.value, str):
+                self._of_row[item.arg.value] = item.lineno
+        for attribute in tree.find_all(nodes.Getattr):
+            if _is_row(attribute.node) and not hasattr(dict, attribute.attr):
+                self._of_row[attribute.attr] = attribute.lineno
 
     def columns(self, offered: Sequence[str]) -> list[str]:
         """Of a manifest's columns, those that it reads."""
@@ -115,6 +115,10 @@ def as_template(text: str, whose: str) -> str | Template:
         PromptError: it is a broken template.
     """
     return Template(text, whose) if is_template(text) else text
+
+
+def _is_row(node: Any) -> bool:
+    return getattr(node, "name", None) == ROW
 
 
 def _printed(value: Any) -> Any:

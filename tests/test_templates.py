@@ -111,5 +111,7 @@ def test_a_run_without_a_template_does_not_even_import_jinja():
         "as_template('plain', 'x')\n"
         "print([name for name in ('jinja2', 'jsonschema_rs') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == "[]"

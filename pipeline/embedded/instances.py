@@ -57,13 +57,17 @@ def instance_of(schema: object, question: str) -> Any:
 
 def _made(node: Mapping[str, Any], seed: int) -> Any:
     if "anyOf" in node:
-        return _made(next((way for way in node["anyOf"] if way.get("type") != "null"), node["anyOf"][0]), seed)
+        return _made(
+            next((way for way in node["anyOf"] if way.get("type") != "null"), node["anyOf"][0]), seed
+        )
     if node.get("enum"):
         return node["enum"][seed % len(node["enum"])]
     match node.get("type"):
         case "object":
             properties = node.get("properties", {})
-            return {name: _made(inner, seed + place) for place, (name, inner) in enumerate(properties.items())}
+            return {
+                name: _made(inner, seed + place) for place, (name, inner) in enumerate(properties.items())
+            }
         case "array":
             most = node.get("maxItems", _ITEMS)
             length = max(node.get("minItems", 0), min(_ITEMS, most))

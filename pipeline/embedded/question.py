@@ -28,8 +28,8 @@ class MediaPart:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``text`` is every text of every message, joined by newlines; ``max_tokens`` None: no limit. ``schema`` is
-    as it was sent; ``is_first``: no answer stands among the messages."""
+    """``text`` is every text of every message, joined by newlines; ``max_tokens`` None: no limit. ``schema``
+    is as it was sent; ``is_first``: no answer stands among the messages."""
 
     model: str
     text: str
@@ -70,9 +70,7 @@ def read_question(body: object) -> Question:
     if not media and not any(text.strip() for text in texts):
         raise invalid_argument("contents is not specified: the messages hold neither text nor media")
     is_first = not any(message.get("role") == "assistant" for message in messages)
-    return Question(
-        model, "\n".join(texts), prompt, tuple(media), _max_tokens(body), _schema(body), is_first
-    )
+    return Question(model, "\n".join(texts), prompt, tuple(media), _max_tokens(body), _schema(body), is_first)
 
 
 def _schema(body: Mapping[str, object]) -> object:

@@ -120,7 +120,11 @@ class Selection:
                 return BadRow(item_id, row, gone)
             if isinstance(held, BadRow):
                 return BadRow(item_id, row, held.error)
-            request = replace(request, **_insisted(held.request, defaults))
+            request = replace(
+                request,
+                prompt=held.request.prompt if "prompt" in defaults.insists else request.prompt,
+                system=held.request.system if "system" in defaults.insists else request.system,
+            )
         if isinstance(held, Item) and _are_same(held.request.media, request.media):
             request = replace(request, media=held.request.media)
         elif any(media.url.startswith("data:") for media in request.media):
@@ -135,13 +139,13 @@ class Selection:
         parameters = {**request.parameters, **anew.parameters}
         if anew.max_tokens is not None:
             parameters["max_tokens"] = anew.max_tokens
-        said = {
-            name: text
-            for name, text in (("prompt", anew.prompt), ("system", anew.system))
-            if text is not None and not is_template(text)
-        }
-        model = request.model if anew.model is None else anew.model
-        return replace(request, model=model, parameters=parameters, **said)
+        return replace(
+            request,
+            model=request.model if anew.model is None else anew.model,
+            prompt=request.prompt if anew.prompt is None or is_template(anew.prompt) else anew.prompt,
+            system=request.system if anew.system is None or is_template(anew.system) else anew.system,
+            parameters=parameters,
+        )
 
 
 Source = Manifest | Selection
@@ -200,12 +204,6 @@ def _picked(
     items = (item for batch in manifest.read(defaults, passed) for item in batch)
     for row in rows:
         yield None if row is None else next(items)
-
-
-def _insisted(held: Request, defaults: Defaults) -> dict[str, str | None]:
-    """What the templates that are said anew make of a row."""
-    whole = {"prompt": held.prompt, "system": held.system}
-    return {name: text for name, text in whole.items() if name in defaults.insists}
 
 
 def _request(request_json: str) -> Request:

@@ -288,8 +288,8 @@ class Part:
 
 
 def _request_json(request: Request, urls: Sequence[str]) -> str:
-    """The request as `show` and `reprocess` read it: no signatures, no inline content, no secrets. A schema by
-    its digest; run.json has it."""
+    """The request as `show` and `reprocess` read it: no signatures, no inline content, no secrets. A schema
+    by its digest; run.json has it."""
     told: dict[str, object] = {
         "model": request.model,
         "prompt": request.prompt,

@@ -21,8 +21,8 @@ from pipeline.typed.schema import AnswerSchema
 class RunWriter:
     """Writes what one run leaves in the store. Synchronous: callers bring the thread.
 
-    Parts are named by their first ledger sequence, so that writing one again overwrites it. Where answers have
-    a ``schema``, results end in a column of what it makes of their texts.
+    Parts are named by their first ledger sequence, so that writing one again overwrites it. Where answers
+    have a ``schema``, results end in a column of what it makes of their texts.
     """
 
     def __init__(self, out: Path, run_id: str, started_at: datetime) -> None:

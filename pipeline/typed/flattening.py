@@ -52,7 +52,9 @@ class _Flattening:
     def node(self, found: Any, above: tuple[str, ...]) -> Node:
         self._nodes += 1
         if self._nodes > _MOST_NODES:
-            raise SchemaError(f"the schema has more than {_MOST_NODES:,} parts once its $ref are put in place")
+            raise SchemaError(
+                f"the schema has more than {_MOST_NODES:,} parts once its $ref are put in place"
+            )
         if not isinstance(found, Mapping):
             return {}  # true or false
         found = dict(found)
@@ -89,7 +91,7 @@ class _Flattening:
                 one.setdefault("description", described)
             if one.get("type") == "null":
                 one = {"type": "null"}
-            for inner in one["anyOf"] if "anyOf" in one else [one]:
+            for inner in one.get("anyOf", [one]):
                 if inner not in flat["anyOf"]:
                     flat["anyOf"].append(inner)
         if len(flat["anyOf"]) == 1:

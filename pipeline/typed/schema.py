@@ -1,4 +1,4 @@
-"""A JSON Schema as a run needs it: what is sent, what is said in words, and what an answer is held against."""
+"""A JSON Schema as a run needs it: what is sent, what is said in words, what an answer is held against."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _MOST_FAULTS: Final = 3
 class AnswerSchema:
     """One for all requests of a run. Two are equal where their documents are.
 
-    ``flat``: as models see it. ``response_format``: the field of that name, as JSON. ``words``: how it is asked
-    for in a prompt.
+    ``flat``: as models see it. ``response_format``: the field of that name, as JSON. ``words``: how it is
+    asked for in a prompt.
     """
 
     digest: str
@@ -48,10 +48,9 @@ class AnswerSchema:
         try:
             text = orjson.dumps(document)
             flat = flattened(document)
-            jsonschema_rs.meta.validate(document)
-            validator = jsonschema_rs.validator_for(
-                dict(document), validate_formats=True, retriever=_nowhere
-            )
+            whole = dict(document)
+            jsonschema_rs.meta.validate(whole)
+            validator = jsonschema_rs.validator_for(whole, validate_formats=True, retriever=_nowhere)
         except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
             raise SchemaError(f"it is no valid JSON Schema: {_fault(error)}") from None
         except (TypeError, ValueError, RecursionError, AttributeError) as error:

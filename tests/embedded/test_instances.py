@@ -1,4 +1,4 @@
-"""Under a schema the embedded endpoint answers with a value that keeps to it, or goes wrong as it is told to."""
+"""Under a schema the embedded endpoint answers with a value that keeps to it, or goes wrong as told."""
 
 from __future__ import annotations
 

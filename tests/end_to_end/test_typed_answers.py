@@ -1,17 +1,17 @@
-"""Answers that keep to a schema, over real HTTP: honoured, ignored, cut off, wrong, fenced; all on the bill."""
+"""Answers that keep to a schema, over real HTTP: honoured, ignored, cut off, wrong, fenced; all paid."""
 
 from __future__ import annotations
 
 import json
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import anyio
-import duckdb
 import polars as pl
 import pytest
 
@@ -61,6 +61,14 @@ def is_repair(received: Received) -> bool:
 def once(first: Answer, then: Answer = completion(GOOD)) -> Callable[[Received], Play]:  # noqa: B008 # frozen
     """``first``, until something is objected to it."""
     return lambda received: then if is_repair(received) else first
+
+
+def in_duckdb(query: str) -> str:
+    """The rows of a query. In a process of its own: at its end the library talks about its own leaks."""
+    code = "import duckdb, sys; print(duckdb.sql(sys.argv[1]).fetchall())"
+    done = subprocess.run([sys.executable, "-c", code, query], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def wrong(**changes: Any) -> Answer:
@@ -136,7 +144,11 @@ def test_an_answer_that_is_cut_off_twice_fails(serve: Serve, tmp_path: Path):
     cut = completion(GOOD[:30], finish_reason="length")
     night = spend_night(tmp_path, serve(once(cut, cut)).base_url, ["one"], schema=SCHEMA)
     result = night.store.result("one")
-    assert (result["error_class"], result["attempts"], result["finish_reason"]) == ("InvalidAnswer", 2, "length")
+    assert (result["error_class"], result["attempts"], result["finish_reason"]) == (
+        "InvalidAnswer",
+        2,
+        "length",
+    )
     assert "cut off at the longest answer allowed" in result["error_message"]
 
 
@@ -236,10 +248,10 @@ def test_runs_of_different_schemas_stay_readable_together(serve: Serve, tmp_path
     assert everything.select("item_id").collect().height == 3
     of_one_run = pl.read_parquet(out / "results" / "date=*" / "run=r2" / "*.parquet")
     assert of_one_run["parsed"].to_list() == [VALUE]
-    query = "SELECT parsed.weight_kg * 2, len(parsed.spots) FROM '{}/results/*/run=r2/*.parquet'"
-    assert duckdb.sql(query.format(out)).fetchall() == [(9.0, 2)]
-    query = "SELECT count(*) FROM '{}/results/**/*.parquet'"
-    assert duckdb.sql(query.format(out)).fetchall() == [(3,)]
+    query = f"SELECT parsed.weight_kg * 2, len(parsed.spots) FROM '{out}/results/*/run=r2/*.parquet'"
+    assert in_duckdb(query) == "[(9.0, 2)]"
+    query = f"SELECT item_id, status FROM read_parquet('{out}/results/*/*/*.parquet', union_by_name=true)"
+    assert in_duckdb(query + " ORDER BY 1") == "[('other', 'ok'), ('plain', 'ok'), ('typed', 'ok')]"
 
 
 def test_what_failed_is_asked_again_under_its_schema(serve: Serve, tmp_path: Path):
@@ -256,7 +268,9 @@ def test_what_failed_is_asked_again_under_its_schema(serve: Serve, tmp_path: Pat
     assert "response_format" in shown["outcomes"][-1]["curl"]
     assert shown["outcomes"][0]["request"]["schema"] == shown["outcomes"][1]["request"]["schema"]
     assert "response_format" in server.received[-1].json
-    newest = max((tmp_path / "out" / "results").glob("*/*/*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    newest = max(
+        (tmp_path / "out" / "results").glob("*/*/*.parquet"), key=lambda path: path.stat().st_mtime_ns
+    )
     assert pl.read_parquet(newest)["parsed"].to_list() == [VALUE]
 
 
@@ -300,23 +314,22 @@ def test_killed_before_the_second_answer_the_item_is_asked_again_and_the_first_s
     assert invoke(*words, "--out", out).code == 0
     store = Store(out)
     assert len(server.received[-1].json["messages"]) == 1
-    assert [(one["state"], one["error_class"]) for one in store.attempts_of("one")][:2] == [
-        ("billed", "InvalidAnswer"),
-        ("possibly_billed", "Lost"),
-    ]
+    assert {(one["attempt"], one["state"], one["error_class"]) for one in store.attempts_of("one")} == {
+        (1, "billed", "InvalidAnswer"),
+        (2, "possibly_billed", "Lost"),
+        (3 if resume == "resume" else 1, "billed", None),
+    }
     assert store.results["parsed"].drop_nulls().to_list() == [VALUE]
     assert store.costs["tokens"].sum() == 2 * 1100
 
 
 def test_a_budget_counts_second_questions(serve: Serve, tmp_path: Path):
     server = serve(once(completion("prose")))
-    night = spend_night(
-        tmp_path, server.base_url, ["one", "two", "three"], schema=SCHEMA, budget=Decimal("0.01")
-    )
+    budget = Decimal("0.0045")
+    night = spend_night(tmp_path, server.base_url, ["one", "two", "three"], schema=SCHEMA, budget=budget)
     assert night.code == 4
-    known = night.store.costs["cost"].sum()
-    assert known is not None
-    assert known <= Decimal("0.01")
+    assert len(server.received) >= 2
+    assert len(server.received) * PER_TRY == night.store.costs["cost"].sum() <= budget
 
 
 def test_the_embedded_endpoint_keeps_to_a_schema(tmp_path: Path):

@@ -91,7 +91,9 @@ def test_the_type_is_the_same_whatever_was_answered(answers: list[object]):
 
 
 def test_what_failed_has_no_value_even_where_its_text_would_have_one():
-    made = parsed_column(["failed", "ok", "ok"], ['{"count": 1}', '{"count": 1}', None], AnswerSchema.of(SCHEMA))
+    made = parsed_column(
+        ["failed", "ok", "ok"], ['{"count": 1}', '{"count": 1}', None], AnswerSchema.of(SCHEMA)
+    )
     assert [one and one["count"] for one in made] == [None, 1, None]
 
 

@@ -21,9 +21,11 @@ def test_references_are_put_in_their_places_and_titles_are_gone():
         "properties": {"books": {"type": "array", "items": {"$ref": "#/$defs/Book"}, "title": "Books"}},
         "required": ["books"],
         "additionalProperties": False,
-        "$defs": {"Book": {"title": "Book", "type": "object", "properties": {"name": {"$ref": "#/$defs/Name"}}},
-                  "Name": {"type": "string", "title": "Name"}},
-    }  # fmt: skip
+        "$defs": {
+            "Book": {"title": "Book", "type": "object", "properties": {"name": {"$ref": "#/$defs/Name"}}},
+            "Name": {"type": "string", "title": "Name"},
+        },
+    }
     assert flattened(document) == {
         "type": "object",
         "properties": {
@@ -68,7 +70,11 @@ def test_references_are_put_in_their_places_and_titles_are_gone():
         ({"$ref": "#/$defs/a~1b", "$defs": {"a/b": {"type": "string"}}}, TEXT),
         ({"$ref": "#name", "$defs": {"x": {"$anchor": "name", "type": "string"}}}, TEXT),
         (
-            {"$ref": "#/$defs/x", "description": "Mine.", "$defs": {"x": {"type": "string", "description": "Its."}}},
+            {
+                "$ref": "#/$defs/x",
+                "description": "Mine.",
+                "$defs": {"x": {"type": "string", "description": "Its."}},
+            },
             {"type": "string", "description": "Mine."},
         ),
     ],
@@ -100,7 +106,8 @@ def test_a_schema_that_would_grow_past_all_use_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("ref", "told"), [("#/$defs/gone", "leads nowhere"), ("https://h.example/s.json", "leads out of the schema")]
+    ("ref", "told"),
+    [("#/$defs/gone", "leads nowhere"), ("https://h.example/s.json", "leads out of the schema")],
 )
 def test_a_reference_that_leads_nowhere_or_out_is_told(ref: str, told: str):
     with pytest.raises(SchemaError, match=told):
