@@ -4,7 +4,7 @@ The row's journey, ``request → gate → ledger(sent) → dialect.render → tr
 counts → cost → ledger(done)``, is a ladder of functions, each named for what it adds:
 
     analyze                an item becomes an outcome; a useless endpoint halts, and the next is asked
-      send_with_repair     an answer that breaks its schema is objected to, once
+      send_with_remedies   where a schema is asked for and not kept to, or refused: another way, once each
         send_with_retry    attempts follow one another by policy, and each is on record before the next
           send_within_budget   only where it fits
             send_once      one attempt: admitted, a line in the ledger, a clock, a bill
@@ -25,6 +25,7 @@ from pipeline.dialects.usage import cost_in_headers
 from pipeline.endpoints import Endpoint, Endpoints
 from pipeline.errors import (
     AttemptError,
+    BadInput,
     ConnectFailed,
     InvalidAnswer,
     RowError,
@@ -38,7 +39,7 @@ from pipeline.pricing import Priced, price
 from pipeline.recorder import Recorder
 from pipeline.records import Attempt, BadRow, Item, NotAttempted, Objection, Outcome, Reply, Request
 from pipeline.store.rows import micros
-from pipeline.typed.answers import check
+from pipeline.typed.answers import invalid_answer
 
 UNPRICED = Priced((), None, None, None)
 
@@ -98,17 +99,14 @@ class Case:
         """Ask this model, with all its tries, as far as the last attempt is on record."""
         if model != self.item.request.model:
             self.models.append(self.item.request.model)
-            self._ask(replace(self.item.request, model=model, objection=None))
-        self._forget_tries()
+            self.asks(replace(self.item.request, model=model, objection=None, schema_in="format"))
+        else:
+            self._forget_tries()
 
-    def objects_to(self, invalid: InvalidAnswer) -> None:
-        """The next attempt tells what is wrong with this answer; it has all its tries."""
-        answer = invalid.reply.text if invalid.reply else None
-        self._ask(replace(self.item.request, objection=Objection(answer or "", invalid.fault)))
-        self._forget_tries()
-
-    def _ask(self, request: Request) -> None:
+    def asks(self, request: Request) -> None:
+        """Another question about the item, with all its tries."""
         self.item = replace(self.item, request=request)
+        self._forget_tries()
 
     def _forget_tries(self) -> None:
         self._first = len(self.attempts)
@@ -128,7 +126,7 @@ async def analyze(
         last: Attempt | None = None
         error: object
         try:
-            last = await send_with_repair(case)
+            last = await send_with_remedies(case)
             error = last.error
         except GateClosed as closed:
             error = closed.reason
@@ -174,20 +172,33 @@ def _next_model(case: Case, error: object, caught: bool) -> str | None:
     return fallback
 
 
-async def send_with_repair(case: Case) -> Attempt:
-    """The last attempt; one that was answered against its schema is followed by a second question, which
-    names the fault. A second invalid answer is the item's end.
+async def send_with_remedies(case: Case) -> Attempt:
+    """The last attempt; where it failed by the schema, and something else can be said, that is said first.
 
     Raises:
         GateClosed: the run or the model stopped before an attempt could go.
         RowError: it could never be admitted.
     """
     attempt = await send_with_retry(case)
-    if not isinstance(attempt.error, InvalidAnswer) or case.item.request.objection is not None:
-        return attempt
-    case.goes_on()
-    case.objects_to(attempt.error)
-    return await send_with_retry(case)
+    while (request := _remedy(case, attempt.error)) is not None:
+        case.goes_on()
+        case.asks(request)
+        attempt = await send_with_retry(case)
+    return attempt
+
+
+def _remedy(case: Case, error: AttemptError | None) -> Request | None:
+    """To an answer that does not keep to the schema, its fault. To a refusal, where nothing was answered yet
+    under a schema, the same question without ``response_format``: perhaps that is what was refused."""
+    request, endpoint = case.item.request, case.endpoint
+    if request.schema is None or request.objection is not None or endpoint is None:
+        return None
+    if isinstance(error, InvalidAnswer):
+        answer = error.reply.text if error.reply else None
+        return replace(request, objection=Objection(answer or "", error.fault))
+    if isinstance(error, BadInput) and request.schema_in == "format":
+        return None if request.model in endpoint.schema_in else replace(request, schema_in="words")
+    return None
 
 
 async def send_with_retry(case: Case) -> Attempt:
@@ -305,10 +316,11 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
     request, dialect = case.item.request, endpoint.dialect
     urls = await deliverable_urls(request.media)
     idempotency_key = case.recorder.idempotency_key(case.item.row)
-    if request.objection is not None:
-        idempotency_key += "-repair"  # another question: the first one's answer is no answer to it
-    elif request.schema is not None and endpoint.keeps_schema.get(request.model) is False:
-        request = replace(request, in_words=True)
+    if request.schema is not None:
+        if request.schema_in == "format" and request.model in endpoint.schema_in:
+            request = replace(request, schema_in=endpoint.schema_in[request.model])
+        if request.objection is not None:
+            idempotency_key += "-repair"  # another question: the first one's answer is no answer to it
     answer = await endpoint.transport.post(dialect.render(request, urls), idempotency_key)
     if answer.status != 200:
         error = dialect.classify(answer.status, answer.headers, answer.body)
@@ -330,22 +342,20 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
 
 
 def hold_against_schema(reply: Reply, request: Request, endpoint: Endpoint) -> None:
-    """Check the answer. Where the first one shows that ``response_format`` alone does not do, the questions
-    to come ask for the schema in words too.
+    """Check the answer. The first one that tells shows how the model is asked for a schema there from now on.
 
     Raises:
         InvalidAnswer: it does not keep to the schema.
     """
     assert request.schema is not None
-    tells = not request.in_words and request.objection is None
-    try:
-        check(reply, request.schema)
-    except InvalidAnswer:
-        if tells and reply.finish_reason != "length":
-            endpoint.keeps_schema.setdefault(request.model, False)
-        raise
-    if tells:
-        endpoint.keeps_schema.setdefault(request.model, True)
+    invalid = invalid_answer(reply, request.schema)
+    if request.objection is None and request.model not in endpoint.schema_in:
+        if request.schema_in == "words" or invalid is None:
+            endpoint.schema_in[request.model] = request.schema_in
+        elif reply.finish_reason != "length":
+            endpoint.schema_in[request.model] = "both"
+    if invalid is not None:
+        raise invalid
 
 
 def charge(reply: Reply | None, request: Request, endpoint: Endpoint, at: datetime) -> Priced:

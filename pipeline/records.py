@@ -27,6 +27,8 @@ Provenance = Literal["reported", "derived", "estimated"]
 Seen = Literal["yes", "no", "unknown"]
 AttemptState = Literal["submitted", "not_billed", "billed", "possibly_billed"]
 RestStatus = Literal["skipped", "not_attempted"]
+SchemaIn = Literal["format", "both", "words"]
+"""By ``response_format``; in the prompt too, where endpoints ignore it; there alone, where they refuse it."""
 RunState = Literal["running", "done", "halted", "interrupted", "deadline", "budget"]
 
 EMBEDDED = "embedded"
@@ -71,8 +73,8 @@ class Objection:
 class Request:
     """What is asked, immutable and endpoint-neutral. ``parameters`` holds only what is set.
 
-    ``schema`` is what the answer has to keep to; ``in_words``: asked for in the prompt too, of an endpoint
-    that does not keep to it otherwise. ``objection`` is what followed a first answer.
+    ``schema`` is what the answer has to keep to, ``schema_in`` how that is said; ``objection`` is what
+    followed a first answer.
     """
 
     model: str
@@ -81,7 +83,7 @@ class Request:
     parameters: Mapping[str, object]
     system: str | None = None
     schema: AnswerSchema | None = None
-    in_words: bool = False
+    schema_in: SchemaIn = "format"
     objection: Objection | None = None
 
 

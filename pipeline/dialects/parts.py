@@ -31,7 +31,7 @@ def chat_body(
     content: list[dict[str, object]] = []
     schema = request.schema
     text = request.prompt
-    if schema is not None and request.in_words:
+    if schema is not None and request.schema_in != "format" and request.objection is None:
         text = f"{text}\n\n{schema.words}" if text else schema.words
     # Gemini refuses an empty text part, so none is made where media speak for themselves.
     if text or not request.media:
@@ -46,7 +46,8 @@ def chat_body(
     if request.system is not None:
         messages.insert(0, {"role": "system", "content": request.system})
     if schema is not None:
-        body["response_format"] = orjson.Fragment(schema.response_format)
+        if request.schema_in != "words":
+            body["response_format"] = orjson.Fragment(schema.response_format)
         if request.objection is not None:
             messages += _objection(request.objection, schema)
     body["messages"] = messages

@@ -28,17 +28,14 @@ class Found(NamedTuple):
     fault: str | None
 
 
-def check(reply: Reply, schema: AnswerSchema) -> None:
-    """
-    Raises:
-        InvalidAnswer: the reply's text does not keep to the schema.
-    """
-    found = read(reply.text or "", schema)
-    if found.fault is not None:
-        fault = found.fault
-        if reply.finish_reason == "length":
-            fault = f"it was cut off at the longest answer allowed (finish_reason length): {fault}"
-        raise InvalidAnswer(fault, reply)
+def invalid_answer(reply: Reply, schema: AnswerSchema) -> InvalidAnswer | None:
+    """What is wrong with a reply whose text does not keep to the schema."""
+    fault = read(reply.text or "", schema).fault
+    if fault is None:
+        return None
+    if reply.finish_reason == "length":
+        fault = f"it was cut off at the longest answer allowed (finish_reason length): {fault}"
+    return InvalidAnswer(fault, reply)
 
 
 def read(text: str, schema: AnswerSchema) -> Found:

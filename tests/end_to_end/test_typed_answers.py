@@ -185,6 +185,36 @@ def test_of_an_endpoint_that_ignores_the_schema_it_is_asked_in_the_prompt(serve:
     assert (server.received[5].text or "").startswith("r4\n\nAnswer with JSON alone")
 
 
+def test_of_an_endpoint_that_refuses_the_schema_it_is_asked_in_the_prompt_alone(serve: Serve, tmp_path: Path):
+    """A row that is bad in itself, and comes first, does not count as such a refusal."""
+
+    def script(received: Received) -> Play:
+        is_bad = "bad" in (received.text or "") or "response_format" in received.json
+        return gateway_error(400, "invalid_request") if is_bad else completion(GOOD)
+
+    server = serve(script)
+    night = spend_night(tmp_path, server.base_url, ["bad", "r0", "r1", "r2"], schema=SCHEMA)
+    assert night.store.ids("ok") == ["r0", "r1", "r2"]
+    assert night.store.result("bad")["error_class"] == "BadInput"
+    assert ["response_format" in one.json for one in server.received] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_of_an_endpoint_that_keeps_to_the_schema_a_refusal_is_one(serve: Serve, tmp_path: Path):
+    def script(received: Received) -> Play:
+        return gateway_error(400, "INVALID_ARGUMENT") if received.text == "bad" else completion(GOOD)
+
+    server = serve(script)
+    spend_night(tmp_path, server.base_url, ["r0", "bad"], schema=SCHEMA)
+    assert len(server.received) == 2
+
+
 def test_one_odd_answer_of_an_endpoint_that_keeps_to_the_schema_changes_nothing(serve: Serve, tmp_path: Path):
     def script(received: Received) -> Play:
         is_odd = received.text == "r1" and not is_repair(received)
