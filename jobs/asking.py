@@ -89,10 +89,8 @@ def parameters_of(
                 reason = f"say it with --{name.replace('_', '-')}"
             if reason is not None:
                 raise Fault(f"{where} {name}: {reason}")
-            try:
-                orjson.dumps(value)
-            except TypeError:
-                raise Fault(f"{where} {name}: is nothing that JSON knows") from None
+            if not _is_json(value):
+                raise Fault(f"{where} {name}: {value!r} is nothing that JSON knows")
             found[name] = value
     return found
 
@@ -111,6 +109,14 @@ def _extras(told: Sequence[str]) -> dict[str, object]:
                 "--extra 'tier=\"flex\"'"
             ) from None
     return found
+
+
+def _is_json(value: object) -> bool:
+    """TOML has dates and infinities, too."""
+    try:
+        return bool(orjson.loads(orjson.dumps(value)) == value)
+    except TypeError:
+        return False
 
 
 def _rank(ctx: click.Context, name: str) -> int:

@@ -99,7 +99,7 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     MANIFEST is a CSV, TSV, Parquet, NDJSON or Arrow file, or a quoted glob of one format, with columns
     image_url, audio_url, video_url (or url and modality), and optionally id, prompt, model, max_tokens,
-    system_prompt, parameters.
+    system_prompt, request_parameters.
 
     Rows whose request an earlier run of the job had answered are skipped; rows that ask the same become one
     call.

@@ -67,6 +67,15 @@ class Case:
         out_s = self.endpoints.out_s() - self._out_before_s
         return self.endpoints.clock() - self._started_s - out_s
 
+    @property
+    def idempotency_key(self) -> str:
+        """One for all attempts at the item; a remedy is another question, to which the first one's answer
+        would be none."""
+        key = self.recorder.idempotency_key(self.item.row)
+        if self.item.request.objection is not None:
+            return f"{key}-repair"
+        return key if self.item.request.schema_in == "format" else f"{key}-words"
+
     def tries_of(self, kind: type[AttemptError]) -> int:
         return sum(type(attempt.error) is kind for attempt in self.attempts[self._first :])
 
@@ -313,15 +322,9 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
     Raises:
         AttemptError: whatever went wrong, in the terms of the error tree.
     """
-    request, dialect = case.item.request, endpoint.dialect
+    request, dialect = as_learned(case.item.request, endpoint), endpoint.dialect
     urls = await deliverable_urls(request.media)
-    idempotency_key = case.recorder.idempotency_key(case.item.row)
-    if request.schema is not None:
-        if request.schema_in == "format" and request.model in endpoint.schema_in:
-            request = replace(request, schema_in=endpoint.schema_in[request.model])
-        if request.objection is not None:
-            idempotency_key += "-repair"  # another question: the first one's answer is no answer to it
-    answer = await endpoint.transport.post(dialect.render(request, urls), idempotency_key)
+    answer = await endpoint.transport.post(dialect.render(request, urls), case.idempotency_key)
     if answer.status != 200:
         error = dialect.classify(answer.status, answer.headers, answer.body)
         error.headers = answer.headers
@@ -339,6 +342,14 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
         error.request_id = request_id
         error.headers = answer.headers
         raise
+
+
+def as_learned(request: Request, endpoint: Endpoint) -> Request:
+    """The request, its schema said in the way that the model there has shown to need."""
+    if request.schema is None or request.schema_in != "format":
+        return request
+    learned = endpoint.schema_in.get(request.model, "format")
+    return request if learned == "format" else replace(request, schema_in=learned)
 
 
 def hold_against_schema(reply: Reply, request: Request, endpoint: Endpoint) -> None:

@@ -17,7 +17,7 @@ from pipeline.records import MediaModality
 WIDE: Final[dict[str, MediaModality]] = {"image_url": "image", "audio_url": "audio", "video_url": "video"}
 READ: Final = (
     *("id", *WIDE, "url", "modality", "media_key", "prompt", "model", "max_tokens"),
-    *("system_prompt", "parameters"),
+    *("system_prompt", "request_parameters"),
 )
 """The columns ``Manifest.read`` decodes, in the order in which ``rows`` takes them."""
 ASKABLE: Final = (*WIDE, "url", "prompt")

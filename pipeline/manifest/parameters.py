@@ -1,4 +1,4 @@
-"""A ``parameters`` cell → the request parameters of one row, over the run's.
+"""A ``request_parameters`` cell → the request parameters of one row, over the run's.
 
 Owns which names are nobody's to set: those that say what is asked, of whom, and how it is answered. The
 command line checks its own by the same table.
@@ -39,7 +39,7 @@ def why_not(name: str, has_schema: bool) -> str | None:
 
 
 def row_parameters(cell: object, column: str, has_schema: bool) -> dict[str, Any] | None:
-    """The object in a cell, or in its text; None where the cell is absent.
+    """The object in a cell, or in its text; None where the cell is absent. A null says nothing.
 
     Raises:
         CellProblem: it is no JSON object, or sets what is ours.
@@ -58,12 +58,9 @@ def row_parameters(cell: object, column: str, has_schema: bool) -> dict[str, Any
         reason = why_not(name, has_schema)
         if reason is not None:
             raise CellProblem(column, f"sets {shortened(name)!r}, which is not for rows: {reason}")
-    told = dict(cell)
+    told = {name: value for name, value in cell.items() if value is not None}
     if "max_tokens" in told:
-        limit = positive_integer(told["max_tokens"], column)
-        if limit is None:
-            raise CellProblem(column, "takes max_tokens away; every request has a limit")
-        told["max_tokens"] = limit
+        told["max_tokens"] = positive_integer(told["max_tokens"], column)
     try:
         orjson.dumps(told)
     except TypeError:

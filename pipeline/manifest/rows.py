@@ -1,9 +1,9 @@
 """One row → ``Item`` or ``BadRow``.
 
-Owns what a row means: its media in order, its prompt, its overrides, its id. A row's first
-problem is the one that is told, in this order: id, media, prompt, model, max_tokens, system_prompt,
-parameters, nothing to ask, an id that came before, a template that cannot be filled in. Wide and long columns
-in one row add up. A prompt in a cell is data, and never a template.
+Owns what a row means: its media in order, its prompt, its overrides, its id. A row's first problem is the
+one that is told, in this order: id, media, prompt, model, max_tokens, system_prompt, request_parameters,
+nothing to ask, an id that came before, a template that cannot be filled in. Wide and long columns in one row
+add up. A prompt in a cell is data, and never a template.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Rows:
             system = None if system_cell is None else text(system_cell, "system_prompt")
             own = None
             if parameters_cell is not None:
-                own = row_parameters(parameters_cell, "parameters", defaults.schema is not None)
+                own = row_parameters(parameters_cell, "request_parameters", defaults.schema is not None)
             if not media and prompt is None:
                 raise CellProblem(None, "holds neither media nor a prompt")
         except CellProblem as found:
@@ -208,14 +208,13 @@ class Rows:
         return tuple([Media(kind, url, key) for (kind, _, url), key in zip(found, keys, strict=True)]), values
 
     def _overridden(self, limit: int | None, own: Mapping[str, object] | None) -> Mapping[str, object]:
-        """The run's parameters with what the row says, shared between rows that say the same; null takes one
-        away. A ``max_tokens`` column goes before one among the parameters."""
+        """The run's parameters with what the row says, shared between rows that say the same. A
+        ``max_tokens`` column goes before one among the parameters."""
         said = {**(own or {}), **({} if limit is None else {"max_tokens": limit})}
         known: int | bytes = limit if own is None and limit is not None else orjson.dumps(said)
         if (shared := self._parameters.get(known)) is not None:
             return shared
-        both = {**self._defaults.parameters, **said}
-        parameters = {name: value for name, value in both.items() if value is not None}
+        parameters = {**self._defaults.parameters, **said}
         if len(self._parameters) < _KEPT_OVERRIDES:
             self._parameters[known] = parameters
         return parameters

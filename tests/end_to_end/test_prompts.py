@@ -116,9 +116,9 @@ def test_parameters_come_from_options_the_config_file_and_the_row(server: Server
     config.write_text('temperature = 0.5\nseed = 1\n[extra]\ntop_k = 40\nsafety = {level = "low"}\n')
     rows = [
         row("a"),
-        row("b", parameters='{"temperature": 1, "top_k": null, "stop": ["."]}'),
-        row("c", parameters='{"max_tokens": 7}', max_tokens="5"),
-        row("d", parameters='{"max_tokens": 7}'),
+        row("b", request_parameters='{"temperature": 1, "top_k": null, "stop": ["."]}'),
+        row("c", request_parameters='{"max_tokens": 7}', max_tokens="5"),
+        row("d", request_parameters='{"max_tokens": 7}'),
     ]
     words = (
         "--config",
@@ -146,10 +146,29 @@ def test_parameters_come_from_options_the_config_file_and_the_row(server: Server
     }
     assert said == [
         {**usual, "max_tokens": 2000, "top_k": 20},
-        {**usual, "max_tokens": 2000, "temperature": 1, "stop": ["."]},
+        {**usual, "max_tokens": 2000, "top_k": 20, "temperature": 1, "stop": ["."]},
         {**usual, "max_tokens": 5, "top_k": 20},
         {**usual, "max_tokens": 7, "top_k": 20},
     ]
+
+
+def test_the_prompt_that_is_said_nearer_to_the_person_holds(server: Server, tmp_path: Path):
+    config = tmp_path / "night.toml"
+    (tmp_path / "p.txt").write_text("From a file.\n")
+    config.write_text(f'prompt_file = "{tmp_path / "p.txt"}"\n')
+    run(server, tmp_path, [row("a")], "--config", config)
+    run(server, tmp_path, [row("a")], "--config", config, "--prompt", "Typed.")
+    config.write_text('prompt = "From the config."\n')
+    run(server, tmp_path, [row("a")], "--config", config, "--prompt-file", tmp_path / "p.txt", "--again")
+    assert server.texts() == ["From a file.", "Typed.", "From a file."]
+
+
+@pytest.mark.parametrize("extra", ["extra = 3", "[extra]\nn = 2", "[extra]\nat = 2026-01-01"])
+def test_a_slip_in_the_table_of_extras_is_told(server: Server, tmp_path: Path, extra: str):
+    (tmp_path / "night.toml").write_text(extra)
+    done = run(server, tmp_path, [row("a")], "--config", tmp_path / "night.toml", code=2)
+    assert "--config" in done.stderr
+    assert "extra" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -159,12 +178,11 @@ def test_parameters_come_from_options_the_config_file_and_the_row(server: Server
         ("[1]", "holds a list"),
         ('{"model": "b"}', "sets 'model', which is not for rows: say it with --model"),
         ('{"stream": true}', "answers come whole"),
-        ('{"max_tokens": null}', "every request has a limit"),
         ('{"max_tokens": "many"}', "not a whole number"),
     ],
 )
 def test_parameters_that_are_none_make_a_bad_row(server: Server, tmp_path: Path, cell: str, told: str):
-    run(server, tmp_path, [row("a", parameters=cell), row("b", parameters="")], code=5)
+    run(server, tmp_path, [row("a", request_parameters=cell), row("b", request_parameters="")], code=5)
     failed = Store(tmp_path / "out").result("a")
     assert failed["error_class"] == "RowError"
     assert told in failed["error_message"]
@@ -172,7 +190,7 @@ def test_parameters_that_are_none_make_a_bad_row(server: Server, tmp_path: Path,
 
 
 def test_a_column_that_is_merely_called_temperature_is_no_parameter(server: Server, tmp_path: Path):
-    run(server, tmp_path, [row("a", temperature="39.5", seed="oak", system="Windows")])
+    run(server, tmp_path, [row("a", temperature="39.5", seed="oak", system="Windows", parameters="220 V")])
     assert bodies(server)[0].keys() == {"model", "max_tokens", "messages", "stream"}
     assert len(bodies(server)[0]["messages"]) == 1
 

@@ -206,6 +206,20 @@ def test_of_an_endpoint_that_refuses_the_schema_it_is_asked_in_the_prompt_alone(
     ]
 
 
+def test_a_second_question_leaves_out_what_the_endpoint_refuses(serve: Serve, tmp_path: Path):
+    def script(received: Received) -> Play:
+        if "response_format" in received.json:
+            return gateway_error(400, "invalid_request")
+        return completion(GOOD if is_repair(received) else "prose")
+
+    server = serve(script)
+    night = spend_night(tmp_path, server.base_url, ["r0", "r1"], schema=SCHEMA)
+    assert night.store.ids("ok") == ["r0", "r1"]
+    keys = [one.headers["idempotency-key"] for one in server.received[:3]]
+    assert [key.rpartition("-")[2] for key in keys[1:]] == ["words", "repair"]
+    assert len(server.received) == 5
+
+
 def test_of_an_endpoint_that_keeps_to_the_schema_a_refusal_is_one(serve: Serve, tmp_path: Path):
     def script(received: Received) -> Play:
         return gateway_error(400, "INVALID_ARGUMENT") if received.text == "bad" else completion(GOOD)
