@@ -59,8 +59,9 @@ def row_parameters(cell: object, column: str, has_schema: bool) -> dict[str, Any
         if reason is not None:
             raise CellProblem(column, f"sets {shortened(name)!r}, which is not for rows: {reason}")
     told = {name: value for name, value in cell.items() if value is not None}
-    if "max_tokens" in told:
-        told["max_tokens"] = positive_integer(told["max_tokens"], column)
+    limit = positive_integer(told.pop("max_tokens", None), column)
+    if limit is not None:
+        told["max_tokens"] = limit
     try:
         orjson.dumps(told)
     except TypeError:
