@@ -25,9 +25,7 @@ from pipeline.dialects.usage import cost_in_headers
 from pipeline.endpoints import Endpoint, Endpoints
 from pipeline.errors import (
     AttemptError,
-    BadInput,
     ConnectFailed,
-    InvalidAnswer,
     RowError,
     Throttled,
     TransientError,
@@ -37,9 +35,9 @@ from pipeline.gate import NOBODY_ANSWERED, Entry, GateClosed
 from pipeline.media.delivery import deliverable_urls
 from pipeline.pricing import Priced, price
 from pipeline.recorder import Recorder
-from pipeline.records import Attempt, BadRow, Item, NotAttempted, Objection, Outcome, Reply, Request
+from pipeline.records import Attempt, BadRow, Item, NotAttempted, Outcome, Reply, Request, SchemaIn
 from pipeline.store.rows import micros
-from pipeline.typed.answers import invalid_answer
+from pipeline.typed.remedies import as_learned, hold_against_schema, remedy
 
 UNPRICED = Priced((), None, None, None)
 
@@ -56,6 +54,7 @@ class Case:
     models: list[str] = field(default_factory=list)  # asked before this one
     excused: int = 0
     met_outage: bool = False
+    said_in: SchemaIn = "format"  # how the last attempt said its schema
     _first: int = 0  # of the attempts at this model and endpoint
     _suspect: int = 0  # of the excused, those that the item itself may have caused
     _started_s: float = 0.0
@@ -189,25 +188,14 @@ async def send_with_remedies(case: Case) -> Attempt:
         RowError: it could never be admitted.
     """
     attempt = await send_with_retry(case)
-    while (request := _remedy(case, attempt.error)) is not None:
+    while attempt.error is not None and case.endpoint is not None:
+        request = remedy(case.item.request, case.said_in, attempt.error, case.endpoint.schema_in)
+        if request is None:
+            break
         case.goes_on()
         case.asks(request)
         attempt = await send_with_retry(case)
     return attempt
-
-
-def _remedy(case: Case, error: AttemptError | None) -> Request | None:
-    """To an answer that does not keep to the schema, its fault. To a refusal, where nothing was answered yet
-    under a schema, the same question without ``response_format``: perhaps that is what was refused."""
-    request, endpoint = case.item.request, case.endpoint
-    if request.schema is None or request.objection is not None or endpoint is None:
-        return None
-    if isinstance(error, InvalidAnswer):
-        answer = error.reply.text if error.reply else None
-        return replace(request, objection=Objection(answer or "", error.fault))
-    if isinstance(error, BadInput) and request.schema_in == "format":
-        return None if request.model in endpoint.schema_in else replace(request, schema_in="words")
-    return None
 
 
 async def send_with_retry(case: Case) -> Attempt:
@@ -322,7 +310,8 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
     Raises:
         AttemptError: whatever went wrong, in the terms of the error tree.
     """
-    request, dialect = as_learned(case.item.request, endpoint), endpoint.dialect
+    request, dialect = as_learned(case.item.request, endpoint.schema_in), endpoint.dialect
+    case.said_in = request.schema_in
     urls = await deliverable_urls(request.media)
     answer = await endpoint.transport.post(dialect.render(request, urls), case.idempotency_key)
     if answer.status != 200:
@@ -334,39 +323,13 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
         reply = dialect.parse(answer.body, request)
         if reply.reported_cost is None and (told := cost_in_headers(answer.headers)) is not None:
             reply = replace(reply, reported_cost=told)
-        if request.schema is not None:
-            hold_against_schema(reply, request, endpoint)
+        hold_against_schema(reply, request, endpoint.schema_in)
         return reply, request_id, answer.headers
     except AttemptError as error:
         error.http_status = 200
         error.request_id = request_id
         error.headers = answer.headers
         raise
-
-
-def as_learned(request: Request, endpoint: Endpoint) -> Request:
-    """The request, its schema said in the way that the model there has shown to need."""
-    if request.schema is None or request.schema_in != "format":
-        return request
-    learned = endpoint.schema_in.get(request.model, "format")
-    return request if learned == "format" else replace(request, schema_in=learned)
-
-
-def hold_against_schema(reply: Reply, request: Request, endpoint: Endpoint) -> None:
-    """Check the answer. The first one that tells shows how the model is asked for a schema there from now on.
-
-    Raises:
-        InvalidAnswer: it does not keep to the schema.
-    """
-    assert request.schema is not None
-    invalid = invalid_answer(reply, request.schema)
-    if request.objection is None and request.model not in endpoint.schema_in:
-        if request.schema_in == "words" or invalid is None:
-            endpoint.schema_in[request.model] = request.schema_in
-        elif reply.finish_reason != "length":
-            endpoint.schema_in[request.model] = "both"
-    if invalid is not None:
-        raise invalid
 
 
 def charge(reply: Reply | None, request: Request, endpoint: Endpoint, at: datetime) -> Priced:

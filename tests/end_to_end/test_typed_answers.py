@@ -206,6 +206,19 @@ def test_of_an_endpoint_that_refuses_the_schema_it_is_asked_in_the_prompt_alone(
     ]
 
 
+def test_refusals_of_the_schema_that_come_late_are_asked_again_too(serve: Serve, tmp_path: Path):
+    """All eight are under way when the first one's second question is answered."""
+
+    def script(received: Received) -> Play:
+        if "response_format" in received.json:
+            return gateway_error(400, "invalid_request").after(0.0 if received.text == "r0" else 0.4)
+        return completion(GOOD)
+
+    rows = [f"r{n}" for n in range(8)]
+    night = spend_night(tmp_path, serve(script).base_url, rows, schema=SCHEMA, slots=8)
+    assert night.store.ids("ok") == rows
+
+
 def test_a_second_question_leaves_out_what_the_endpoint_refuses(serve: Serve, tmp_path: Path):
     def script(received: Received) -> Play:
         if "response_format" in received.json:
