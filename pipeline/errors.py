@@ -339,7 +339,7 @@ class InvalidAnswer(TerminalError):
 
     default_state = "billed"
 
-    def __init__(self, fault: str, reply: Reply) -> None:
+    def __init__(self, fault: str, reply: Reply | None = None) -> None:
         super().__init__(f"the answer does not keep to the schema: {fault}", http_status=200, reply=reply)
         self.fault = fault
 
