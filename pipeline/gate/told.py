@@ -40,7 +40,8 @@ def told_limits(headers: Mapping[str, str], unix_clock: Callable[[], float]) -> 
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text is not None and _NUMBER.fullmatch(text.strip()) else None
+    text = None if text is None else text.strip()  # of more than float() takes off
+    return float(text) if text is not None and _NUMBER.fullmatch(text) else None
 
 
 def _reset_s(text: str | None, unix_clock: Callable[[], float]) -> float | None:
