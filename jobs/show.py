@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,6 +19,7 @@ from jobs.wording import amount
 from pipeline.dialects import DIALECTS
 from pipeline.records import EMBEDDED, Media, Request
 from pipeline.store.history import History, history_of, similar_ids
+from pipeline.store.places import Place
 
 
 @click.command()
@@ -29,7 +29,7 @@ from pipeline.store.history import History, history_of, similar_ids
 @job_option
 @json_option
 @plainly
-def show(item: str, out: Path, job: str, as_json: bool) -> None:
+def show(item: str, out: Place, job: str, as_json: bool) -> None:
     """Show what is known of ITEM over all runs: the request, each attempt, the answer and its cost."""
     history = history_of(out, job, item)
     if history.is_empty:
@@ -164,7 +164,8 @@ def _curl(request: dict[str, Any] | None, attempt: dict[str, Any] | None) -> str
     dialect = DIALECTS[attempt["dialect"]]
     media = tuple(Media(one["modality"], one["url"], one["key"]) for one in request["media"])
     urls = [f"<{one.url} as a data: URL>" if not one.url.startswith("http") else one.url for one in media]
-    body = dialect.render(Request(request["model"], request["prompt"], media, request["parameters"]), urls)
+    asked = Request(request["model"], request["prompt"], media, request["parameters"], request.get("system"))
+    body = dialect.render(asked, urls)
     # A rehearsal's endpoint went with it; `mediabatch serve` listens here.
     base_url = "http://127.0.0.1:8000/v1" if attempt["endpoint"] == EMBEDDED else attempt["endpoint"]
     return (

@@ -18,10 +18,12 @@ def request_key(request: Request) -> str:
     Media count by their ``media_key``, else by URL without signature parameters, a local file by its content,
     a ``data:`` URL by digest. Parameters that are not set take no part.
     """
-    asked = [
+    asked: list[object] = [
         request.model,
         request.prompt,
         sorted(request.parameters.items()),
         [(media.modality, media_identity(media)) for media in request.media],
     ]
+    if request.system is not None:
+        asked.append([request.system, None])
     return f"{VERSION}-{blake2b(orjson.dumps(asked), digest_size=16).hexdigest()}"

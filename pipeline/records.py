@@ -66,6 +66,7 @@ class Request:
     prompt: str
     media: tuple[Media, ...]
     parameters: Mapping[str, object]
+    system: str | None = None
 
 
 @record

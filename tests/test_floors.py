@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 FLOORS: list[set[str]] = [
     {"pipeline.records", "pipeline.errors"},
     {"pipeline.media.kinds", "pipeline.media.urls", "pipeline.tokens"},
-    {"pipeline.keytable", "pipeline.ledger", "pipeline.off_loop", "pipeline.wire"},
+    {"pipeline.keytable", "pipeline.ledger", "pipeline.off_loop", "pipeline.wire", "pipeline.buckets"},
     {"pipeline.keys", "pipeline.dialects", "pipeline.pricing", "pipeline.manifest", "pipeline.media.probing"},
     {
         "pipeline.transport",
@@ -37,7 +37,7 @@ FLOORS: list[set[str]] = [
     {"pipeline.analyze", "pipeline.asking", "pipeline.estimating", "pipeline.salvage"},
     {"pipeline.surroundings", "pipeline.run"},
     {"pipeline.session"},
-    {"pipeline.launch"},
+    {"pipeline.launch", "pipeline.batch_file"},
     {"pipeline.following"},
     {"jobs"},
 ]
@@ -51,7 +51,7 @@ RULES = (
 STORED = (
     *("pipeline.ledger", "pipeline.store", "pipeline.tally", "pipeline.keytable", "pipeline.repeats"),
     *("pipeline.sealing", "pipeline.settling", "pipeline.salvage", "pipeline.session", "pipeline.report"),
-    *("pipeline.reprocessing", "pipeline.prices"),
+    *("pipeline.reprocessing", "pipeline.prices", "pipeline.buckets"),
 )
 WORLD = {
     "httpx",

@@ -33,7 +33,10 @@ def chat_body(
     body.update(parameters)
     # Set last: a parameter of that name must change neither the model, the messages nor the streaming.
     body["model"] = request.model
-    body["messages"] = [{"role": "user", "content": content}]
+    messages: list[dict[str, object]] = [{"role": "user", "content": content}]
+    if request.system is not None:
+        messages.insert(0, {"role": "system", "content": request.system})
+    body["messages"] = messages
     body["stream"] = False
     return orjson.dumps(body, default=_as_json)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import RowError
+from pipeline.manifest.batch_lines import asked_by
 from pipeline.manifest.cells import (
     CellProblem,
     positive_integer,
@@ -37,6 +38,10 @@ class Defaults:
     model: str
     prompt: str
     parameters: Mapping[str, object]
+
+
+Record = Callable[[int, tuple[object, ...], str], Item | BadRow]
+"""(row, its cells, where local paths begin) → what it is: `Rows.record` or `Rows.record_of_line`."""
 
 
 class Rows:
@@ -69,23 +74,44 @@ class Rows:
                 raise CellProblem(None, "holds neither media nor a prompt")
         except CellProblem as found:
             return self._bad(row, explicit, cells, found)
-        if explicit is None:
-            item_id = self._ids.default(_basis(media, values, prompt))
-        elif self._ids.claim(explicit):
-            item_id = explicit
-        else:
-            item_id = self._ids.numbered(explicit)
-            repeated = (
-                f"the id {shortened(explicit)!r} came before; this row is filed as {shortened(item_id)!r}"
-            )
-            return BadRow(item_id, row, RowError(row, repeated, column="id"))
         request = Request(
             defaults.model if model is None else model.strip(),
             defaults.prompt if prompt is None else prompt,
             media,
             defaults.parameters if limit is None else self._with_max_tokens(limit),
         )
-        return Item(item_id, row, request)
+        return self._named(row, explicit, "id", request, lambda: _basis(media, values, prompt))
+
+    def record_of_line(self, row: int, cells: tuple[object, ...], folder: str) -> Item | BadRow:
+        """The same for a line of an OpenAI batch file; ``cells`` are those of ``batch_lines.COLUMNS``."""
+        id_cell, _, url, body = cells
+        explicit: str | None = None
+        try:
+            explicit = scalar_text(id_cell, "custom_id")
+            asked = asked_by(url, body)
+            values = [value for _, value in asked.media]
+            media = tuple([Media(kind, checked_url(value, folder, "body")) for kind, value in asked.media])
+            if not media and not asked.prompt:
+                raise CellProblem("body", "asks nothing: its user message holds neither text nor media")
+        except CellProblem as found:
+            return self._bad(row, explicit, cells, found)
+        prompt = asked.prompt or ""
+        model = self._defaults.model if asked.model is None else asked.model.strip()
+        parameters = {**self._defaults.parameters, **asked.parameters}
+        request = Request(model, prompt, media, parameters, asked.system)
+        return self._named(row, explicit, "custom_id", request, lambda: _basis(media, values, prompt))
+
+    def _named(
+        self, row: int, explicit: str | None, column: str, request: Request, basis: Callable[[], list[str]]
+    ) -> Item | BadRow:
+        """The item, under its own id or one made of its ``basis``; a bad row where the id is taken."""
+        if explicit is None:
+            return Item(self._ids.default(basis()), row, request)
+        if self._ids.claim(explicit):
+            return Item(explicit, row, request)
+        item_id = self._ids.numbered(explicit)
+        repeated = f"the id {shortened(explicit)!r} came before; this row is filed as {shortened(item_id)!r}"
+        return BadRow(item_id, row, RowError(row, repeated, column=column))
 
     def pass_over_all(self, id_cells: list[object] | None, passed: bytearray) -> bool:
         """Take the ids of a block whose rows are all passed over and have plain ids; whether it was one."""
@@ -98,7 +124,7 @@ class Rows:
                 self._ids.numbered(cell)  # type: ignore[arg-type]
         return True
 
-    def pass_over(self, row: int, cells: tuple[object, ...], folder: str) -> None:
+    def pass_over(self, row: int, cells: tuple[object, ...], folder: str, record: Record) -> None:
         """Take the row's id, as ``record`` would, and nothing else."""
         if type(cells[0]) is str and cells[0]:
             try:
@@ -109,7 +135,7 @@ class Rows:
                 if not self._ids.claim(explicit):
                     self._ids.numbered(explicit)
                 return
-        self.record(row, cells, folder)
+        record(row, cells, folder)
 
     def _bad(self, row: int, explicit: str | None, cells: Iterable[object], found: CellProblem) -> BadRow:
         if explicit is None:

@@ -293,6 +293,7 @@ def _request_json(request: Request, urls: Sequence[str]) -> str:
         {
             "model": request.model,
             "prompt": request.prompt,
+            **({} if request.system is None else {"system": request.system}),
             "parameters": dict(request.parameters),
             "media": [
                 {"modality": media.modality, "url": url, "key": media.key}
