@@ -65,7 +65,8 @@ def test_a_new_night_goes_into_it_and_all_that_reads_it_reads_both(earlier: Path
             "reprocess", "--where", "id=item-0*", "--where", "status=ok", "--dry-run", "--json", *out
         )
         assert chosen.json["chosen"] == 9
-        again = invoke("reprocess", "--where", "id=item-03", "--where", "status=ok", "--model", "other", *out)
+        other = ["--model", "other", "--base-url", server.base_url]
+        again = invoke("reprocess", "--where", "id=item-03", "--where", "status=ok", *other, *out)
         assert again.code == 0, again.stderr
         assert (server.received[-1].text, server.received[-1].model) == ("item-03", "other")
 
