@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,6 +29,10 @@ RENEWED_EVERY_S: Final = 60.0
 LAPSES_AFTER_S: Final = 300.0
 
 
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(slots=True)
 class Lease:
     """The job's object, held. ``machine`` is the same for all who share the operating system's lock."""
@@ -36,6 +40,7 @@ class Lease:
     place: InBucket
     job: str
     told: dict[str, Any]
+    now: Callable[[], datetime] = utc_now
     held: Stored | None = None
 
     def take(self) -> None:
@@ -82,7 +87,7 @@ class Lease:
     def _take_over(self, bucket: Bucket) -> None:
         there, content = bucket.get(self.place.key)
         holder = _told(content)
-        silent_s = (datetime.now(UTC) - there.modified_at).total_seconds()
+        silent_s = (self.now() - there.modified_at).total_seconds()
         if holder.get("nonce") == self.told["nonce"]:
             self.held = there
         elif holder.get("machine") == self.told["machine"] or silent_s > LAPSES_AFTER_S:
@@ -105,13 +110,10 @@ class Lease:
         )
 
 
-@contextmanager
-def leased(out: InBucket, job: str, run_id: str, machine: str) -> Iterator[None]:
-    """Hold the job's lease for the length of a run.
-
-    Raises:
-        StoreError: a run on another machine holds it.
-    """
+def lease_of(
+    out: InBucket, job: str, run_id: str, machine: str, now: Callable[[], datetime] = utc_now
+) -> Lease:
+    """The job's lease as this run would hold it; not taken yet."""
     told = {
         "run": run_id,
         "host": platform.node(),
@@ -119,7 +121,17 @@ def leased(out: InBucket, job: str, run_id: str, machine: str) -> Iterator[None]
         "machine": machine,
         "nonce": uuid4().hex,
     }
-    lease = Lease(out / "runs" / f".lock-{quote(job)}", job, told)
+    return Lease(out / "runs" / f".lock-{quote(job)}", job, told, now)
+
+
+@contextmanager
+def leased(out: InBucket, job: str, run_id: str, machine: str) -> Iterator[None]:
+    """Hold the job's lease for the length of a run.
+
+    Raises:
+        StoreError: a run on another machine holds it.
+    """
+    lease = lease_of(out, job, run_id, machine)
     try:
         lease.take()
     except StoreUnreachable as error:  # nothing was sent yet: who may read and not write has made a mistake
