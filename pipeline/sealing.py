@@ -67,7 +67,7 @@ def seal(batch: Batch, writer: RunWriter) -> Sealed:
     files: dict[str, list[object]] = {}
     for path, content in writer.write_part(batch.first_seq, batch.part).items():
         files[path] = [len(content), _digest(content)]
-        if fingerprint(writer.out / path) != files[path]:
+        if fingerprint(writer.out / path, anew=True) != files[path]:
             raise StoreUnwritable(path, "it was written, and reads back as something else")
     return Sealed(
         batch.first_seq,
@@ -113,10 +113,11 @@ def part_length(files: Mapping[str, Place]) -> int | None:
     return None if "attempts" not in files and bad_rows < asked.len() else int(attempts) + bad_rows
 
 
-def fingerprint(path: Place) -> list[object] | None:
-    """Size in bytes and digest of a file, None where it cannot be read."""
+def fingerprint(path: Place, *, anew: bool = False) -> list[object] | None:
+    """Size in bytes and digest of a file, None where it cannot be read. ``anew``: as a bucket gives it now;
+    else by the copy of that version, where there is one."""
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if anew else on_disk(path).read_bytes()
     except OSError:
         return None
     return [len(content), _digest(content)]

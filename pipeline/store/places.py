@@ -83,10 +83,8 @@ class InBucket:
                 yield InBucket(self._store, one.key, one)
 
     def read_bytes(self) -> bytes:
-        return self.copied().read_bytes()
-
-    def read_text(self, encoding: str) -> str:
-        return self.copied().read_text(encoding)
+        """What the bucket gives now, whatever copy there is; it becomes the copy."""
+        return self._fetched().read_bytes()
 
     def write_bytes(self, content: bytes) -> None:
         """Whole or not at all."""
@@ -105,14 +103,28 @@ class InBucket:
         Raises:
             FileNotFoundError: there is no such object.
         """
+        known = self._known
+        if known is None:
+            with self._store.asked(self) as bucket:
+                known = bucket.head(self.key)
+        if known is None:
+            raise FileNotFoundError(2, "there is no such object", str(self))
+        copy = self._copy_of(known)
+        with suppress(OSError):
+            if copy.stat().st_size == known.size_bytes:
+                return copy
+        return self._fetched()
+
+    def reached(self) -> AbstractContextManager[Bucket]:
+        """The bucket itself, its failures told as those of the store."""
+        return self._store.asked(self)
+
+    def taken_by(self, somebody: str) -> None:
+        """From now on nothing of this store is written: somebody else does."""
+        self._store.taken_by = somebody
+
+    def _fetched(self) -> Path:
         with self._store.asked(self) as bucket:
-            known = self._known or bucket.head(self.key)
-            if known is None:
-                raise FileNotFoundError(2, "there is no such object", str(self))
-            copy = self._copy_of(known)
-            with suppress(OSError):
-                if copy.stat().st_size == known.size_bytes:
-                    return copy
             known, content = bucket.get(self.key)
         copy = self._copy_of(known)
         try:
@@ -123,14 +135,6 @@ class InBucket:
         except OSError as error:
             raise StoreUnwritable(copy, error.strerror or str(error)) from None
         return copy
-
-    def reached(self) -> AbstractContextManager[Bucket]:
-        """The bucket itself, its failures told as those of the store."""
-        return self._store.asked(self)
-
-    def taken_by(self, somebody: str) -> None:
-        """From now on nothing of this store is written: somebody else does."""
-        self._store.taken_by = somebody
 
     def _copy_of(self, known: Stored) -> Path:
         """Where the copy of a version is; its folders are the store's own, for they hold its path keys."""

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import StoreError, StoreUnwritable, UsageError
+from pipeline.sealing import fingerprint
 from pipeline.store.places import InBucket, Place, below, found, on_disk, place_of, rename, write_whole
 from tests.s3_server import S3Server, s3_server
 
 __all__ = ["s3_server"]
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", "bucket", "bucket without a prefix"])
 def store(
     request: pytest.FixtureRequest, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Place:
@@ -24,7 +25,7 @@ def store(
         monkeypatch.setenv(name, value)
     name = f"places-{time.time_ns()}"
     s3_server.bucket(name)
-    return place_of(f"s3://{name}/some/where")
+    return place_of(f"s3://{name}/some/where" if request.param == "bucket" else f"s3://{name}")
 
 
 def test_what_is_written_is_read_listed_renamed_and_removed(store: Place):
@@ -64,6 +65,15 @@ def test_the_copy_on_disk_keeps_the_path_keys_and_the_ending(store: Place):
     copy = on_disk(part)
     assert copy.parts[-3:-1] == ("date=2026-03-05", "run=r1")
     assert copy.suffix == ".parquet"
+
+
+def test_a_copy_that_is_damaged_is_found_by_reading_back_what_was_written(store: Place):
+    write_whole(store / "part.parquet", b"whole")
+    if isinstance(store, InBucket):
+        on_disk(store / "part.parquet").write_bytes(b"wrong")
+        assert fingerprint(store / "part.parquet") != fingerprint(store / "part.parquet", anew=True)
+    write_whole(store / "part.parquet", b"whole")
+    assert fingerprint(store / "part.parquet", anew=True) == fingerprint(store / "part.parquet")
 
 
 def test_a_copy_that_a_power_cut_left_empty_is_fetched_again(s3_server: S3Server, store: Place):
