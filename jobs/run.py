@@ -84,7 +84,8 @@ from pipeline.transport import Timeouts
 @option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the run's ledger is kept: a local disk. Default: beside run.json.",
+    help="Where the run's ledger is kept: a local disk. Default: beside run.json; of a store in a bucket, "
+    "~/.local/state/mediabatch.",
 )
 @click.option(
     "--export-batch",

@@ -24,7 +24,7 @@ SCHEMES: Final = ("s3", "gs", "az")
 _ADDRESS: Final = re.compile(r"(s3|gs|az)://([^/?#]*)/?([^?#]*)", re.IGNORECASE)
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
 
-# With waits that grow by chance from 0.3 s to 10 s: about half a minute, which outlives a bucket's hiccups.
+# With waits that grow by chance from 0.3 s to 10 s: ten to forty seconds, which outlive a bucket's hiccups.
 _PATIENT: Final = 9
 _WAITS: Final = {"init_backoff": timedelta(seconds=0.3), "max_backoff": timedelta(seconds=10), "base": 3}
 # Once it was waited for in vain, everything else that is to be written asks only twice.
@@ -243,9 +243,9 @@ def _open(scheme: str, name: str, tries: int, timeout: timedelta | None = _TIMEO
             },
             retry_config={"max_retries": tries, "retry_timeout": timedelta(minutes=3), "backoff": _WAITS},
         )
-    except (exceptions.BaseError, ValueError) as error:
+    except (exceptions.BaseError, ValueError):
         raise UsageError(
-            f"{scheme}://{name}: cannot be used as it is set up ({type(error).__name__})"
+            f"{scheme}://{name}: cannot be used as it is set up; check {_CREDENTIALS[scheme]}"
         ) from None
 
 
