@@ -60,8 +60,8 @@ def option(name: str, *names: str, **settings: Any) -> Callable[[Command], Comma
     return click.option(name, *names, envvar=variable, **settings)
 
 
-TABLES = {"endpoint", "fallback"}
-"""What a config file holds beside settings named like options: `endpoint_plans` reads it."""
+TABLES = {"endpoint", "fallback", "extra"}
+"""What a config file holds beside settings named like options."""
 
 
 def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ import click
 import orjson
 import polars as pl
 
+from jobs.asking import PARAMETERS, asking_options, parameters_of, prompt_of
 from jobs.endpoint import absolute, base_url_of, filled, reach_options, secrets_of
 from jobs.endpoint_tables import endpoint_plans, fallbacks
 from jobs.night import evening_of, evening_options, spend
@@ -25,6 +27,7 @@ from pipeline.reprocessing import Forecast, choose, forecast, predicate, traced,
 from pipeline.session import settle_job
 from pipeline.store.places import Place
 from pipeline.store.reader import has_run, run_facts, runs_of
+from pipeline.typed.sources import read_schema
 
 IDS_SHOWN = 5
 
@@ -43,7 +46,7 @@ IDS_SHOWN = 5
     "several that must all hold. Default: all that failed.",
 )
 @click.option("--model", metavar="MODEL", help="Ask this model.  [default: as before]")
-@click.option("--prompt", metavar="TEXT", help="Ask this.  [default: as before]")
+@click.option("--prompt", metavar="TEXT", help="Ask this, or this template.  [default: as before]")
 @click.option(
     "--max-tokens", type=click.IntRange(1), help="The longest answer, in tokens.  [default: as before]"
 )
@@ -56,6 +59,7 @@ IDS_SHOWN = 5
 )
 @click.option("--limit", type=click.IntRange(0), help="Only the first N of the chosen items: a canary.")
 @click.option("--dry-run", is_flag=True, help="Show what would go and what it may cost, and send nothing.")
+@asking_options
 @reach_options
 @spending_options
 @option(
@@ -141,7 +145,7 @@ def _draft(
         raise Fault(f"run {run_id} exists already; `mediabatch resume {run_id}` goes on with it")
     if options["base_url"] or options["embedded"]:
         base_url_of(ctx, options["base_url"], options["embedded"])
-    for name in ("model", "prompt"):
+    for name in ("model", "system"):
         if options[name] is not None:
             filled(f"--{name}", options[name])
     return replace(plan_of(newest, out), run_id=run_id, job=job, started_at=now)
@@ -158,14 +162,18 @@ def _plan(
     source = plan_of(sources[-1], out)
     endpoints = _endpoints(ctx, source, options)
     outage_s = options["max_outage_s"]
+    names = ("model", "prompt", "prompt_file", "max_tokens", "system", "schema", *PARAMETERS)
+    typed = {**options, **{name: None for name in names if not _is_typed(ctx, name)}}
+    schema = _schema(typed["schema"], [plan_of(facts, out) for facts in sources])
     anew = Anew(
         runs=tuple(facts["run_id"] for facts in sources),
-        **{
-            name: options[name] if _is_typed(ctx, name) else None
-            for name in ("model", "prompt", "max_tokens")
-        },
+        model=typed["model"],
+        prompt=prompt_of(ctx, typed),
+        max_tokens=typed["max_tokens"],
+        system=typed["system"],
+        parameters=parameters_of(ctx, typed, has_schema=schema is not None, with_table=False),
     )
-    parameters = dict(source.parameters)
+    parameters = {**source.parameters, **anew.parameters}
     if anew.max_tokens is not None:
         parameters["max_tokens"] = anew.max_tokens
     timeout_s = options["timeout"]
@@ -182,7 +190,9 @@ def _plan(
         max_outage_s=source.max_outage_s if outage_s is None else outage_s,
         model=anew.model or source.model,
         prompt=anew.prompt or source.prompt,
+        system=anew.system or source.system,
         parameters=parameters,
+        schema=schema,
         retry=replace(source.retry, max_attempts=options["max_attempts"] or source.retry.max_attempts),
         timeouts=source.timeouts if timeout_s is None else timeouts_of(timeout_s),
         limit=None,
@@ -192,6 +202,19 @@ def _plan(
         again=True,
         anew=anew,
     )
+
+
+def _schema(told: str | None, sources: list[Plan]) -> Mapping[str, Any] | None:
+    """One for the whole run: its answers are one column."""
+    if told is not None:
+        return read_schema(told).document
+    asked = [source.schema for source in sources]
+    if any(schema != asked[0] for schema in asked):
+        raise Fault(
+            "these items were asked with different schemas: choose those of one run, with --where run=…, "
+            "or give one --schema for all"
+        )
+    return asked[0]
 
 
 def _endpoints(ctx: click.Context, source: Plan, options: dict[str, Any]) -> tuple[EndpointPlan, ...]:

@@ -12,7 +12,9 @@ from typing import Any
 import anyio
 import click
 
+from jobs.asking import asking_options, parameters_of, prompt_of
 from jobs.batch_file import endpoints_meant, tell
+from jobs.dry_run import show_requests
 from jobs.endpoint import absolute, filled, reach_options, secrets_of
 from jobs.endpoint_tables import fallbacks
 from jobs.night import evening_of, evening_options, spend
@@ -41,6 +43,7 @@ from pipeline.plan import (
 )
 from pipeline.retry import RetryRules
 from pipeline.transport import Timeouts
+from pipeline.typed.sources import read_schema
 
 
 @click.command()
@@ -60,7 +63,12 @@ from pipeline.transport import Timeouts
     help="How the endpoint spells requests, usage and errors.",
 )
 @option("--model", default=DEFAULT_MODEL, show_default=True, help="For rows that name none.")
-@option("--prompt", default=DEFAULT_PROMPT, show_default=True, help="For rows that bring none.")
+@option(
+    "--prompt",
+    default=DEFAULT_PROMPT,
+    show_default=True,
+    help="For rows that bring none; a template where it names columns: {{ title }}.",
+)
 @option(
     "--max-tokens",
     type=click.IntRange(1),
@@ -68,9 +76,11 @@ from pipeline.transport import Timeouts
     show_default=True,
     help="The longest answer, in tokens.",
 )
+@asking_options
 @reach_options
 @spending_options
 @option("--limit", type=click.IntRange(0), help="Ask only the first N rows: a canary.")
+@click.option("--dry-run", is_flag=True, help="Show the first requests as they would be sent; send nothing.")
 @option("--again", is_flag=True, help="Ask also what an earlier run had answered.")
 @option(
     "--max-failed",
@@ -100,14 +110,19 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     """Have every row of MANIFEST analysed, and write results and token costs to the store.
 
     MANIFEST is a CSV, TSV, Parquet, NDJSON or Arrow file, or a quoted glob of one format, with columns
-    image_url, audio_url, video_url (or url and modality), and optionally id, prompt, model, max_tokens; or an
-    OpenAI batch file (.jsonl). It may be at an https://, s3://, gs:// or az:// address.
+    image_url, audio_url, video_url (or url and modality), and optionally id, prompt, model, max_tokens,
+    system_prompt, request_parameters; or an OpenAI batch file (.jsonl). It may be at an https://, s3://, gs://
+    or az:// address.
 
     Rows whose request an earlier run of the job had answered are skipped; rows that ask the same become one
     call.
     """
     evening = evening_of(options)
+    is_dry = options.pop("dry_run")
     plan = planned(ctx, options)
+    if is_dry:
+        show_requests(plan, signed_manifest(options), evening.as_json)
+        return
     secrets = secrets_of(options["api_key_file"], options["headers"], plan.endpoints)
     secrets = replace(secrets, manifest=signed_manifest(options))
     target: Path | None = options["export_batch"]
@@ -127,9 +142,12 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
     """What the options of `run` mean, before secrets are looked at.
 
     Raises:
-        Fault: they mean nothing.
+        Fault, SchemaError: they mean nothing.
     """
     manifest: str = options["manifest"]
+    schema = None if options["schema"] is None else read_schema(options["schema"]).document
+    prompt = prompt_of(ctx, options)
+    assert prompt is not None  # it has a default
     started_at = datetime.now(UTC)
     state_dir: Path | None = options["state_dir"]
     return Plan(
@@ -139,8 +157,13 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
         out=options["out"],
         endpoints=endpoints_meant(ctx, options),
         model=filled("--model", options["model"]),
-        prompt=filled("--prompt", options["prompt"]),
-        parameters={"max_tokens": options["max_tokens"]},
+        prompt=prompt,
+        parameters={
+            "max_tokens": options["max_tokens"],
+            **parameters_of(ctx, options, has_schema=schema is not None),
+        },
+        system=None if options["system"] is None else filled("--system", options["system"]),
+        schema=schema,
         fallbacks=fallbacks(ctx),
         price_book=absolute(options["price_book"]),
         budget=options["budget"],

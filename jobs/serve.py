@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from pipeline.embedded import serve_embedded
+from pipeline.embedded.faults import SCHEMA_FAULTS, SchemaFault
 
 
 @click.command()
@@ -25,7 +26,12 @@ from pipeline.embedded import serve_embedded
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="File holding the key that requests have to bear. Without it any key, or none, is accepted.",
 )
-def serve(host: str, port: int, api_key_file: Path | None) -> None:
+@click.option(
+    "--schema-fault",
+    type=click.Choice(SCHEMA_FAULTS),
+    help="What goes wrong with answers that have a schema; cut and wrong-type: until the fault is named.",
+)
+def serve(host: str, port: int, api_key_file: Path | None, schema_fault: SchemaFault | None) -> None:
     """Serve the embedded endpoint: real HTTP and real media facts, but no model.
 
     It speaks the wire format of an OpenAI-compatible gateway, opens the images, sounds and videos that it is
@@ -39,7 +45,7 @@ def serve(host: str, port: int, api_key_file: Path | None) -> None:
         click.echo(f"  {_example_command(base_url, api_key_file)}")
 
     try:
-        asyncio.run(_serve_until_stopped(host, port, api_key, announce))
+        asyncio.run(_serve_until_stopped(host, port, api_key, schema_fault, announce))
     except OSError as error:
         raise click.UsageError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
     except KeyboardInterrupt:
@@ -47,7 +53,11 @@ def serve(host: str, port: int, api_key_file: Path | None) -> None:
 
 
 async def _serve_until_stopped(
-    host: str, port: int, api_key: str | None, announce: Callable[[str], None]
+    host: str,
+    port: int,
+    api_key: str | None,
+    schema_fault: SchemaFault | None,
+    announce: Callable[[str], None],
 ) -> None:
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -56,7 +66,7 @@ async def _serve_until_stopped(
             loop.add_signal_handler(number, stopped.set)
         except NotImplementedError:  # Windows: KeyboardInterrupt ends the loop instead
             break
-    async with serve_embedded(host, port, api_key) as base_url:
+    async with serve_embedded(host, port, api_key, schema_fault) as base_url:
         announce(base_url)
         await stopped.wait()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -17,9 +18,12 @@ from rich.text import Text
 from jobs.options import Fault, config_option, job_option, json_option, out_option, plainly
 from jobs.wording import amount
 from pipeline.dialects import DIALECTS
+from pipeline.errors import UsageError
 from pipeline.records import EMBEDDED, Media, Request
 from pipeline.store.history import History, history_of, similar_ids
 from pipeline.store.places import Place
+from pipeline.store.reader import run_facts
+from pipeline.typed.schema import AnswerSchema
 
 
 @click.command()
@@ -37,16 +41,17 @@ def show(item: str, out: Place, job: str, as_json: bool) -> None:
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise Fault(f"--out {out}: job {job!r} has no item {item!r}{hint}")
     if as_json:
-        click.echo(_as_json(item, job, history))
+        click.echo(_as_json(item, job, history, out))
     else:
-        _print(item, job, history)
+        _print(item, job, history, out)
 
 
-def _as_json(item: str, job: str, history: History) -> str:
+def _as_json(item: str, job: str, history: History, out: Place) -> str:
     outcomes = history.results.to_dicts()
     for outcome in outcomes:
         outcome["request"] = orjson.loads(outcome.pop("request_json") or "null")
-        outcome["curl"] = _curl(outcome["request"], _sent(outcome, history))
+        schema = _schema(outcome["request"], outcome["run_id"], out)
+        outcome["curl"] = _curl(outcome["request"], _sent(outcome, history), schema)
     return orjson.dumps(
         {
             "item_id": item,
@@ -61,11 +66,11 @@ def _as_json(item: str, job: str, history: History) -> str:
     ).decode()
 
 
-def _print(item: str, job: str, history: History) -> None:
+def _print(item: str, job: str, history: History, out: Place) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False, emoji=False)
     console.print(Text.assemble(("item ", "bold"), item, ("  job ", "bold"), job))
     for outcome in reversed(history.results.to_dicts()):
-        _print_outcome(console, outcome, history)
+        _print_outcome(console, outcome, history, out)
     for row in history.rest.to_dicts():
         console.print(f"\nrun {row['run_id']}: {row['status'].replace('_', ' ')} (row {row['row']})")
         tried = history.attempts.filter(run_id=row["run_id"])
@@ -73,7 +78,7 @@ def _print(item: str, job: str, history: History) -> None:
             console.print(_attempts(tried))
 
 
-def _print_outcome(console: Console, outcome: dict[str, Any], history: History) -> None:
+def _print_outcome(console: Console, outcome: dict[str, Any], history: History, out: Place) -> None:
     style = "green" if outcome["status"] == "ok" else "red"
     console.print(
         Text.assemble(
@@ -91,7 +96,11 @@ def _print_outcome(console: Console, outcome: dict[str, Any], history: History) 
     if request is not None:
         parameters = ", ".join(f"{name} {value}" for name, value in request["parameters"].items())
         console.print(f"asked {request['model']} ({parameters}) at {outcome['endpoint']}")
+        if "system" in request:
+            console.print(f"  system  {request['system']}", soft_wrap=True)
         console.print(f"  prompt  {request['prompt']}", soft_wrap=True)
+        if "schema" in request:
+            console.print(f"  schema  that of run {outcome['run_id']}", soft_wrap=True)
         for media, one in zip(request["media"], outcome["media"], strict=True):
             console.print(f"  {media['modality']:<7} {media['url']}  (seen: {one['seen']})", soft_wrap=True)
     attempts = history.attempts.filter(run_id=outcome["run_id"])
@@ -105,7 +114,8 @@ def _print_outcome(console: Console, outcome: dict[str, Any], history: History) 
     for usage in attempts["usage_json"].drop_nulls()[-1:]:
         console.print(f"usage {usage}", soft_wrap=True)
     if request is not None:
-        curl = _curl(request, _sent(outcome, history)) or "never asked"
+        schema = _schema(request, outcome["run_id"], out)
+        curl = _curl(request, _sent(outcome, history), schema) or "never asked"
         console.print(Text.assemble(("again ", "bold"), curl), soft_wrap=True)
 
 
@@ -157,14 +167,27 @@ def _sent(outcome: dict[str, Any], history: History) -> dict[str, Any] | None:
     return attempts.to_dicts()[-1] if not attempts.is_empty() else None
 
 
-def _curl(request: dict[str, Any] | None, attempt: dict[str, Any] | None) -> str | None:
+def _schema(request: dict[str, Any] | None, run_id: str, out: Place) -> AnswerSchema | None:
+    """That of its run, where the request has one; None too where run.json is gone."""
+    if request is None or "schema" not in request:
+        return None
+    with suppress(UsageError):
+        return AnswerSchema.of(run_facts(out, run_id)["plan"]["schema"])
+    return None
+
+
+def _curl(
+    request: dict[str, Any] | None, attempt: dict[str, Any] | None, schema: AnswerSchema | None
+) -> str | None:
     """A line that asks the same again; what the store does not keep is named in it."""
     if request is None or attempt is None:
         return None
     dialect = DIALECTS[attempt["dialect"]]
     media = tuple(Media(one["modality"], one["url"], one["key"]) for one in request["media"])
     urls = [f"<{one.url} as a data: URL>" if not one.url.startswith("http") else one.url for one in media]
-    asked = Request(request["model"], request["prompt"], media, request["parameters"], request.get("system"))
+    asked = Request(
+        request["model"], request["prompt"], media, request["parameters"], request.get("system"), schema
+    )
     body = dialect.render(asked, urls)
     # A rehearsal's endpoint went with it; `mediabatch serve` listens here.
     base_url = "http://127.0.0.1:8000/v1" if attempt["endpoint"] == EMBEDDED else attempt["endpoint"]

@@ -11,12 +11,14 @@ crashes and mornings after.
     errors.py      the exception tree, drawn in its docstring
     records.py     frozen dataclasses of the words: item, request, reply, token count, attempt, outcome
     plan.py        everything that decides what a run asks and how, without a secret
+    templates.py   prompts that are templates over a row's cells
     manifest/      files → items, streamed; bad rows become failed outcomes
     media/         urls.py (signatures, identity), kinds.py (modality, MIME), delivery.py, probing.py,
                    guarding.py (which addresses may be asked), fetching.py (first bytes)
     buckets.py     objects in buckets, and what their errors mean
     keys.py        the request key; keytable.py tells millions of them apart in a few bytes each
     dialects/      one file a dialect: render, parse, classify; usage → exclusive token counts
+    typed/         answers that keep to a JSON Schema: sent, checked, one typed column
     pricing/       price books and the arithmetic
     tokens.py      token rules, for estimates and the embedded endpoint
     wire.py        pyreqwest (Rust) as an httpx transport that reads every answer whole
@@ -36,6 +38,7 @@ crashes and mornings after.
     estimates.py   an estimate, kept for the run it is of
     analyze.py     ONE item, end to end
     run.py         many items: bounded fan-out, stop conditions
+    asked.py       what a plan asks of rows that say nothing themselves
     prices.py      what prices a run's answers, endpoint by endpoint
     budget.py      what may be spent: an attempt goes only where what it can cost fits
     off_loop.py    how a blocking call leaves the event loop

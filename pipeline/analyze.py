@@ -3,11 +3,12 @@
 The row's journey, ``request → gate → ledger(sent) → dialect.render → transport → dialect.parse → token
 counts → cost → ledger(done)``, is a ladder of functions, each named for what it adds:
 
-    analyze              an item becomes an outcome; a useless endpoint halts, and the next is asked
-      send_with_retry    attempts follow one another by policy, and each is on record before the next
-        send_within_budget   only where it fits
-          send_once      one attempt: admitted, a line in the ledger, a clock, a bill
-            exchange     the bytes: render, post, parse
+    analyze                an item becomes an outcome; a useless endpoint halts, and the next is asked
+      send_with_remedies   where a schema is asked for and not kept to, or refused: another way, once each
+        send_with_retry    attempts follow one another by policy, and each is on record before the next
+          send_within_budget   only where it fits
+            send_once      one attempt: admitted, a line in the ledger, a clock, a bill
+              exchange     the bytes: render, post, parse, and hold against the schema
 
 An error of an endpoint never leaves ``analyze`` as an exception; a disk that takes no more writes does, and
 so does a bug of ours.
@@ -22,13 +23,21 @@ from datetime import datetime
 from pipeline.dialects import media_seen
 from pipeline.dialects.usage import cost_in_headers
 from pipeline.endpoints import Endpoint, Endpoints
-from pipeline.errors import AttemptError, ConnectFailed, RowError, Throttled, TransientError, WaitTooLong
+from pipeline.errors import (
+    AttemptError,
+    ConnectFailed,
+    RowError,
+    Throttled,
+    TransientError,
+    WaitTooLong,
+)
 from pipeline.gate import NOBODY_ANSWERED, Entry, GateClosed
 from pipeline.media.delivery import deliverable_urls
 from pipeline.pricing import Priced, price
 from pipeline.recorder import Recorder
-from pipeline.records import Attempt, BadRow, Item, NotAttempted, Outcome, Reply, Request
+from pipeline.records import Attempt, BadRow, Item, NotAttempted, Outcome, Reply, Request, SchemaIn
 from pipeline.store.rows import micros
+from pipeline.typed.remedies import as_learned, hold_against_schema, remedy
 
 UNPRICED = Priced((), None, None, None)
 
@@ -45,6 +54,7 @@ class Case:
     models: list[str] = field(default_factory=list)  # asked before this one
     excused: int = 0
     met_outage: bool = False
+    said_in: SchemaIn = "format"  # how the last attempt said its schema
     _first: int = 0  # of the attempts at this model and endpoint
     _suspect: int = 0  # of the excused, those that the item itself may have caused
     _started_s: float = 0.0
@@ -55,6 +65,15 @@ class Case:
         """Seconds since the first attempt was sent, outages left out."""
         out_s = self.endpoints.out_s() - self._out_before_s
         return self.endpoints.clock() - self._started_s - out_s
+
+    @property
+    def idempotency_key(self) -> str:
+        """One for all attempts at the item; a remedy is another question, to which the first one's answer
+        would be none."""
+        key = self.recorder.idempotency_key(self.item.row)
+        if self.item.request.objection is not None:
+            return f"{key}-repair"
+        return key if self.item.request.schema_in == "format" else f"{key}-words"
 
     def tries_of(self, kind: type[AttemptError]) -> int:
         return sum(type(attempt.error) is kind for attempt in self.attempts[self._first :])
@@ -88,7 +107,16 @@ class Case:
         """Ask this model, with all its tries, as far as the last attempt is on record."""
         if model != self.item.request.model:
             self.models.append(self.item.request.model)
-            self.item = replace(self.item, request=replace(self.item.request, model=model))
+            self.asks(replace(self.item.request, model=model, objection=None, schema_in="format"))
+        else:
+            self._forget_tries()
+
+    def asks(self, request: Request) -> None:
+        """Another question about the item, with all its tries."""
+        self.item = replace(self.item, request=request)
+        self._forget_tries()
+
+    def _forget_tries(self) -> None:
         self._first = len(self.attempts)
         self.excused = self._suspect = 0
 
@@ -106,7 +134,7 @@ async def analyze(
         last: Attempt | None = None
         error: object
         try:
-            last = await send_with_retry(case)
+            last = await send_with_remedies(case)
             error = last.error
         except GateClosed as closed:
             error = closed.reason
@@ -150,6 +178,24 @@ def _next_model(case: Case, error: object, caught: bool) -> str | None:
     if fallback is None or fallback == model or fallback in case.models or not case.endpoints.serve(fallback):
         return None
     return fallback
+
+
+async def send_with_remedies(case: Case) -> Attempt:
+    """The last attempt; where it failed by the schema, and something else can be said, that is said first.
+
+    Raises:
+        GateClosed: the run or the model stopped before an attempt could go.
+        RowError: it could never be admitted.
+    """
+    attempt = await send_with_retry(case)
+    while attempt.error is not None and case.endpoint is not None:
+        request = remedy(case.item.request, case.said_in, attempt.error, case.endpoint.schema_in)
+        if request is None:
+            break
+        case.goes_on()
+        case.asks(request)
+        attempt = await send_with_retry(case)
+    return attempt
 
 
 async def send_with_retry(case: Case) -> Attempt:
@@ -264,10 +310,10 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
     Raises:
         AttemptError: whatever went wrong, in the terms of the error tree.
     """
-    request, dialect = case.item.request, endpoint.dialect
+    request, dialect = as_learned(case.item.request, endpoint.schema_in), endpoint.dialect
+    case.said_in = request.schema_in
     urls = await deliverable_urls(request.media)
-    idempotency_key = case.recorder.idempotency_key(case.item.row)
-    answer = await endpoint.transport.post(dialect.render(request, urls), idempotency_key)
+    answer = await endpoint.transport.post(dialect.render(request, urls), case.idempotency_key)
     if answer.status != 200:
         error = dialect.classify(answer.status, answer.headers, answer.body)
         error.headers = answer.headers
@@ -277,6 +323,7 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
         reply = dialect.parse(answer.body, request)
         if reply.reported_cost is None and (told := cost_in_headers(answer.headers)) is not None:
             reply = replace(reply, reported_cost=told)
+        hold_against_schema(reply, request, endpoint.schema_in)
         return reply, request_id, answer.headers
     except AttemptError as error:
         error.http_status = 200

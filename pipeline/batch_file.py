@@ -14,6 +14,7 @@ from typing import Final
 import anyio.to_thread
 import orjson
 
+from pipeline.asked import defaults_of
 from pipeline.dialects import DIALECTS
 from pipeline.errors import MediabatchError, MediaGone, StoreUnwritable
 from pipeline.keytable import KeyTable
@@ -58,10 +59,12 @@ async def write_batch_file(plan: Plan, secrets: Secrets, target: Path) -> BatchF
         UsageError: a person's mistake.
         StoreUnwritable: the file cannot be written.
     """
+    defaults = await anyio.to_thread.run_sync(defaults_of, plan)
     source = await anyio.to_thread.run_sync(open_source, plan, secrets.manifest)
+    await anyio.to_thread.run_sync(source.check, defaults)
     aside = target.with_name(target.name + ".aside")
     try:
-        told = await _write(plan, source, aside)
+        told = await _write(plan, source, defaults, aside)
         aside.replace(target)
     except OSError as error:
         raise StoreUnwritable(target, error.strerror or str(error)) from None
@@ -70,11 +73,10 @@ async def write_batch_file(plan: Plan, secrets: Secrets, target: Path) -> BatchF
     return told
 
 
-async def _write(plan: Plan, source: Source, aside: Path) -> BatchFile:
+async def _write(plan: Plan, source: Source, defaults: Defaults, aside: Path) -> BatchFile:
     told = BatchFile()
     dialect = DIALECTS[plan.endpoints[0].dialect]
     repeats = await anyio.to_thread.run_sync(Repeats.of, plan, KeyTable())
-    defaults = Defaults(model=plan.model, prompt=plan.prompt, parameters=plan.parameters)
     with aside.open("wb") as file:
         for batch in source.read(defaults):
             for row in batch:

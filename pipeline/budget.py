@@ -130,7 +130,7 @@ class Ceilings:
 
     def _cost(self, item: Item, media_tokens: int) -> int:
         request = item.request
-        input_tokens = len(request.prompt.encode()) + OVERHEAD_TOKENS + media_tokens
+        input_tokens = _text_bytes(request) + OVERHEAD_TOKENS + media_tokens
         output_tokens = request.parameters.get("max_tokens")
         assert isinstance(output_tokens, int)
         known = self._output.get(request.model)
@@ -277,6 +277,19 @@ class Budget:
     def _rouse(self) -> None:
         if self._queue:
             self._queue[0].turn.set()
+
+
+def _text_bytes(request: Request) -> int:
+    """Of all that is said. A schema may be counted as it is sent, and said in words beside it."""
+    size = len(request.prompt.encode())
+    if request.system is not None:
+        size += len(request.system.encode())
+    if request.schema is not None:
+        size += len(request.schema.response_format) + len(request.schema.words.encode())
+        if request.objection is not None:
+            objection = request.schema.objection_to(request.objection.fault)
+            size += len(request.objection.answer.encode()) + len(objection.encode()) + OVERHEAD_TOKENS
+    return size
 
 
 def _shape(request: Request) -> tuple[str, tuple[str, ...]]:

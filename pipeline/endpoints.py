@@ -19,7 +19,7 @@ from pipeline.errors import AttemptError, MediabatchError, NeedsTooMuch, RowErro
 from pipeline.gate import Clock, Entry, Gate, GateClosed
 from pipeline.halting import HaltRules
 from pipeline.pricing import PriceBook
-from pipeline.records import Item
+from pipeline.records import Item, SchemaIn
 from pipeline.retry import Policies, RetryRules, retrying
 from pipeline.transport import Transport
 
@@ -34,7 +34,7 @@ def utc_now() -> datetime:
 @dataclass(slots=True)
 class Endpoint:
     """Where requests go, with everything one attempt needs. ``name`` stands in the store; no ``models`` means
-    all."""
+    all. ``schema_in``: model → how it is asked for a schema, as the first answer that told has shown."""
 
     name: str
     dialect: Dialect
@@ -43,6 +43,7 @@ class Endpoint:
     prices: PriceBook
     models: frozenset[str] = frozenset()
     rules: HaltRules = field(default_factory=HaltRules)
+    schema_in: dict[str, SchemaIn] = field(default_factory=dict)
 
     def serves(self, model: str) -> bool:
         return (not self.models or model in self.models) and self.gate.serves(model)

@@ -4,6 +4,8 @@
     ├── UsageError                 a person's mistake, found before anything is sent: exit 2
     │   ├── ManifestError          the manifest as a whole cannot be read; carries path, line, column
     │   ├── PriceBookError         a price book cannot be read; carries its path
+    │   ├── PromptError            a prompt cannot be used: its file, its template, a column that it names
+    │   ├── SchemaError            the schema of the answers cannot be used
     │   ├── RunFinished            the run to go on with is done: exit 0
     │   └── StoreError             the output folder cannot be used
     ├── StoreUnwritable            the output folder stopped taking writes: the run halts, exit 3
@@ -12,6 +14,7 @@
     ├── LedgerDamaged              the run's ledger cannot be read: the run halts, exit 3
     ├── EndpointDown               nobody answered for longer than a run waits: the endpoint halts, exit 3
     ├── RowError                   one manifest row cannot be asked: that item fails
+    │   ├── PromptFailed           the prompt's template could not be filled in from its cells
     │   ├── NeedsTooMuch           it needs more tokens than a minute's limit allows
     │   ├── Unpriced               there is a budget, and no price for its model
     │   └── CurrencyDiffers        there is a budget, in another currency
@@ -38,6 +41,7 @@
         │   ├── TooLarge           413, or a reply past the cap
         │   ├── MediaGone          a local file went away or grew during the run
         │   ├── NotServed          404 for this input
+        │   ├── InvalidAnswer      200, but not what the schema asks for, even after the fault was named
         │   └── Unexpected         an HTTP status nobody foresaw
         └── HaltingError           the endpoint (for this model) answers nobody
             ├── KeyRejected        401
@@ -97,6 +101,14 @@ class PriceBookError(UsageError):
         self.path = str(path)
 
 
+class PromptError(UsageError):
+    """A prompt cannot be used."""
+
+
+class SchemaError(UsageError):
+    """The schema of the answers cannot be used."""
+
+
 class RunFinished(UsageError):
     """The run that was to go on has come to its end: there is nothing to do."""
 
@@ -149,6 +161,10 @@ class RowError(MediabatchError):
         super().__init__(f"{where}: {problem}")
         self.row = row
         self.column = column
+
+
+class PromptFailed(RowError):
+    """The template of a prompt could not be filled in from the row's cells."""
 
 
 class NeedsTooMuch(RowError):
@@ -338,6 +354,17 @@ class MediaGone(TerminalError):
 
 class NotServed(TerminalError):
     """404 for this input."""
+
+
+class InvalidAnswer(TerminalError):
+    """The answer does not keep to the schema. It was paid for; the item is asked once more, with the fault
+    named."""
+
+    default_state = "billed"
+
+    def __init__(self, fault: str, reply: Reply) -> None:
+        super().__init__(f"the answer does not keep to the schema: {fault}", http_status=200, reply=reply)
+        self.fault = fault
 
 
 class Unexpected(TerminalError):

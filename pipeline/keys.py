@@ -16,7 +16,7 @@ def request_key(request: Request) -> str:
     """``<version>-<32 hex digits>``; equal for requests that ask the same.
 
     Media count by their ``media_key``, else by URL without signature parameters, a local file by its content,
-    a ``data:`` URL by digest. Parameters that are not set take no part.
+    a ``data:`` URL by digest. Parameters, system prompt and schema that are not set take no part.
     """
     asked: list[object] = [
         request.model,
@@ -24,6 +24,6 @@ def request_key(request: Request) -> str:
         sorted(request.parameters.items()),
         [(media.modality, media_identity(media)) for media in request.media],
     ]
-    if request.system is not None:
-        asked.append([request.system, None])
+    if request.system is not None or request.schema is not None:
+        asked.append([request.system, request.schema and request.schema.digest])
     return f"{VERSION}-{blake2b(orjson.dumps(asked), digest_size=16).hexdigest()}"

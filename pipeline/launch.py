@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import anyio
 
+from pipeline.asked import defaults_of
 from pipeline.budget import Budget
 from pipeline.dialects import DIALECTS
 from pipeline.endpoints import Endpoint, Endpoints
@@ -52,7 +53,9 @@ async def launch(
         StoreUnwritable, LedgerDamaged: the store is in no state to begin; nothing was sent.
     """
     off_loop = world.off_loop
+    defaults = await off_loop(defaults_of, plan)
     manifest = await off_loop(open_source, plan, secrets.manifest)
+    await off_loop(manifest.check, defaults)
     # In a thread, because the first look loads the list.
     prices = await off_loop(Prices.of, plan, world.price_book())
     prices.check_budget(plan)
@@ -62,13 +65,15 @@ async def launch(
             session.notes.append(
                 f"no price is known for model {plan.model!r}: what it costs will be null, not zero"
             )
-        return await _run(session, secrets, prices, on_start, at_once or anyio.CancelScope(), follow)
+        at_once = at_once or anyio.CancelScope()
+        return await _run(session, defaults, secrets, prices, on_start, at_once, follow)
     finally:
         session.close()
 
 
 async def _run(
     session: Session,
+    defaults: Defaults,
     secrets: Secrets,
     prices: Prices,
     on_start: Callable[[Run, Tally, Sequence[str]], None],
@@ -90,7 +95,6 @@ async def _run(
             part_items=world.part_items,
             follow=follow,
         )
-        defaults = Defaults(model=plan.model, prompt=plan.prompt, parameters=plan.parameters)
         began_at = world.now()
         async with _reach_all(plan, secrets, prices, budget, world) as endpoints:
             feed = Feed(session.manifest.read(defaults, session.passed), off_loop=world.off_loop)

@@ -60,6 +60,8 @@ class Anew:
     model: str | None = None
     prompt: str | None = None
     max_tokens: int | None = None
+    system: str | None = None
+    parameters: Mapping[str, object] = field(default_factory=dict)  # besides max_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ class Plan:
     parameters: Mapping[str, object]
     started_at: datetime  # UTC
     timezone: ZoneInfo
+    system: str | None = None
+    schema: Mapping[str, Any] | None = None  # a JSON Schema that answers have to keep to
     fallbacks: Mapping[str, str] = field(default_factory=dict)
     price_book: str | None = None  # an absolute path; goes before the list prices
     budget: Decimal | None = None  # of the whole run, over all its sessions
@@ -125,7 +129,9 @@ class Plan:
             "max_outage_s": self.max_outage_s,
             "model": self.model,
             "prompt": self.prompt,
+            "system": self.system,
             "parameters": dict(self.parameters),
+            "schema": self.schema,
             "max_attempts": self.retry.max_attempts,
             "timeout_s": self.timeouts.total_s,
             "limit": self.limit,
@@ -153,6 +159,8 @@ def plan_of(run: Mapping[str, Any], out: Place) -> Plan:
         model=told["model"],
         prompt=told["prompt"],
         parameters=told["parameters"],
+        system=told.get("system"),
+        schema=told.get("schema"),
         fallbacks=told["fallbacks"],
         price_book=told.get("price_book"),
         budget=_money(told.get("budget")),
@@ -189,7 +197,9 @@ def resumed(stored: Plan, asked: Plan) -> Plan:
         "model": "the model",
         "fallbacks": "the fallbacks",
         "prompt": "the prompt",
+        "system": "the system prompt",
         "parameters": "the parameters",
+        "schema": "the schema",
         "job": "the job",
     }
     changed = [

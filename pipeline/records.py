@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, dataclass_transform
 
 if TYPE_CHECKING:
     from pipeline.errors import AttemptError, MediabatchError
+    from pipeline.typed.schema import AnswerSchema
 
 T = TypeVar("T")
 
@@ -26,6 +27,8 @@ Provenance = Literal["reported", "derived", "estimated"]
 Seen = Literal["yes", "no", "unknown"]
 AttemptState = Literal["submitted", "not_billed", "billed", "possibly_billed"]
 RestStatus = Literal["skipped", "not_attempted"]
+SchemaIn = Literal["format", "both", "words"]
+"""By ``response_format``; in the prompt too, where endpoints ignore it; there alone, where they refuse it."""
 RunState = Literal["running", "done", "halted", "interrupted", "deadline", "budget"]
 
 EMBEDDED = "embedded"
@@ -59,14 +62,29 @@ class Media:
 
 
 @record
+class Objection:
+    """An answer that did not keep to the schema, and what is wrong with it, to be told once."""
+
+    answer: str
+    fault: str
+
+
+@record
 class Request:
-    """What is asked, immutable and endpoint-neutral. ``parameters`` holds only what is set."""
+    """What is asked, immutable and endpoint-neutral. ``parameters`` holds only what is set.
+
+    ``schema`` is what the answer has to keep to, ``schema_in`` how that is said; ``objection`` is what
+    followed a first answer.
+    """
 
     model: str
     prompt: str
     media: tuple[Media, ...]
     parameters: Mapping[str, object]
     system: str | None = None
+    schema: AnswerSchema | None = None
+    schema_in: SchemaIn = "format"
+    objection: Objection | None = None
 
 
 @record

@@ -13,6 +13,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, Self
 
+from pipeline.asked import schema_of
 from pipeline.errors import LedgerDamaged, ManifestError, RunFinished, UsageError
 from pipeline.estimates import kept as kept_estimate
 from pipeline.keytable import KeyTable
@@ -185,6 +186,7 @@ def _checked(plan: Plan, manifest: Source) -> Plan:
 
 def _writers(plan: Plan, world: Surroundings) -> tuple[RunWriter, Writing]:
     writer = world.run_writer(plan.out, plan.run_id, plan.started_at.astimezone(plan.timezone))
+    writer.schema = schema_of(plan)
     return writer, Writing(plan.run_id, plan.job, EMBEDDED if plan.is_rehearsal else None)
 
 
@@ -229,6 +231,7 @@ def _settle_other(other: Plan, facts: dict[str, Any], world: Surroundings) -> st
         with suppress(ManifestError):
             manifest = open_source(other)
             if manifest.digest == facts["plan"]["manifest_digest"]:
+                # Ids alone are read, and those do not depend on what is asked.
                 defaults = Defaults(other.model, other.prompt, other.parameters)
                 for batch in manifest.read(defaults, _passed(manifest, standing)):
                     for row in batch:

@@ -13,8 +13,16 @@ ROOT = Path(__file__).parent.parent
 FLOORS: list[set[str]] = [
     {"pipeline.records", "pipeline.errors"},
     {"pipeline.media.kinds", "pipeline.media.urls", "pipeline.tokens"},
-    {"pipeline.keytable", "pipeline.ledger", "pipeline.off_loop", "pipeline.wire", "pipeline.buckets"},
+    {
+        "pipeline.buckets",
+        "pipeline.keytable",
+        "pipeline.ledger",
+        "pipeline.off_loop",
+        "pipeline.templates",
+        "pipeline.wire",
+    },
     {"pipeline.keys", "pipeline.dialects", "pipeline.pricing", "pipeline.manifest", "pipeline.media.probing"},
+    {"pipeline.typed"},
     {
         "pipeline.transport",
         "pipeline.gate",
@@ -27,6 +35,7 @@ FLOORS: list[set[str]] = [
     {"pipeline.budget", "pipeline.embedded", "pipeline.retry", "pipeline.tally", "pipeline.report"},
     {"pipeline.sealing", "pipeline.plan", "pipeline.endpoints"},
     {
+        "pipeline.asked",
         "pipeline.prices",
         "pipeline.settling",
         "pipeline.repeats",
@@ -45,7 +54,7 @@ RULES = (
     *("pipeline.records", "pipeline.errors", "pipeline.dialects", "pipeline.pricing", "pipeline.tokens"),
     # What the gate decides by is told the time; only the gate itself waits.
     *("pipeline.gate.slots", "pipeline.gate.rates", "pipeline.gate.needs", "pipeline.gate.told"),
-    *("pipeline.gate.breaker", "pipeline.halting"),
+    *("pipeline.gate.breaker", "pipeline.halting", "pipeline.templates", "pipeline.typed"),
 )
 # What stands on the disk, and comes from there: synchronous, so that whoever calls it brings the thread.
 STORED = (

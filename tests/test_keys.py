@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.keys import VERSION, request_key
 from pipeline.records import Media, MediaModality, Request
+from pipeline.typed.schema import AnswerSchema
 
 PICTURE = "https://bucket.example/a.jpg"
 
@@ -59,6 +60,24 @@ def test_what_asks_the_same_has_the_same_key():
 )
 def test_what_asks_something_else_has_another(other: str):
     assert other != key(image())
+
+
+def test_a_system_prompt_and_a_schema_take_part_where_they_are_set():
+    def typed(system: str | None = None, schema: dict[str, object] | None = None) -> str:
+        known = None if schema is None else AnswerSchema.of(schema)
+        return request_key(Request("m", "p", (), {}, system, known))
+
+    keys = [
+        typed(),
+        typed("Be brief."),
+        typed("Be long."),
+        typed(schema={"type": "object"}),
+        typed(schema={"type": "array"}),
+        typed("Be brief.", {"type": "object"}),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert typed() == request_key(Request("m", "p", (), {}))
+    assert typed(schema={"type": "object"}) == typed(schema={"type": "object"})
 
 
 def test_the_order_of_media_matters():

@@ -43,6 +43,8 @@ ODD = replace(
     stop_if_unseen=0.2,
     max_outage_s=90.5,
     prompt="这是什么？",
+    system="Be brief.",
+    schema={"type": "object", "properties": {"colour": {"enum": ["红", None]}}},
     timezone=ZoneInfo("Asia/Shanghai"),
     retry=RetryRules(max_attempts=7),
     timeouts=timeouts_of(9.5),
@@ -52,7 +54,7 @@ ODD = replace(
     header_names=("X-Team", "X-Night"),
     again=True,
     state_dir=Path("/state"),
-    anew=Anew(("r0", "r-1"), model="b-model", max_tokens=5),
+    anew=Anew(("r0", "r-1"), model="b-model", max_tokens=5, system="S.", parameters={"seed": 7}),
 )
 
 
@@ -79,7 +81,7 @@ def test_the_odd_plan_of_this_test_differs_in_all_that_may():
 
 def test_the_plan_of_an_earlier_release_is_read_without_what_came_later():
     told = run_json(PLAIN)
-    for name in ("ca_file", "again", "state_dir", "anew"):
+    for name in ("ca_file", "again", "state_dir", "anew", "system", "schema"):
         del told["plan"][name]
     assert plan_of(told, PLAIN.out) == PLAIN
 
@@ -124,9 +126,12 @@ def test_a_resumed_run_may_go_at_another_pace():
         ({"endpoints": (*PLAIN.endpoints, *PLAIN.endpoints)}, "the endpoints ("),
         ({"endpoints": (replace(PLAIN.endpoints[0], models=("a",)),)}, "the endpoints ("),
         ({"fallbacks": {"BadInput": "b"}}, "the fallbacks ({} → {'BadInput': 'b'})"),
+        ({"system": "Be brief."}, "the system prompt (None → 'Be brief.')"),
+        ({"schema": {"type": "object"}}, "the schema (None → {'type': 'object'})"),
+        ({"parameters": {"max_tokens": 9, "seed": 1}}, "the parameters ("),
     ],
 )
-def test_a_resumed_run_asks_the_same_endpoints_and_fallbacks(changes: dict[str, Any], told: str):
+def test_a_resumed_run_asks_the_same(changes: dict[str, Any], told: str):
     with pytest.raises(UsageError) as caught:
         resumed(PLAIN, replace(PLAIN, **changes))
     assert told in str(caught.value)

@@ -75,6 +75,27 @@ def test_the_query_shown_gives_the_costs_by_modality(rehearsal, folder):
     assert "image+video" in ran.stdout
 
 
+def test_the_catalogue_opens_as_typed_columns_in_polars_and_duckdb(folder):
+    dry, night = [words for words in commands() if "data/manifests/catalogue.csv" in words]
+    before = sorted(folder.iterdir())
+    shown = mediabatch(dry, folder)
+    assert "Postkarte „Abend am See“" in shown.stdout
+    assert "in German" in shown.stdout
+    assert sorted(folder.iterdir()) == before
+    done = mediabatch(night, folder)
+    assert done.returncode == 0, done.stderr
+    expected = {"polars": ("worth_usd", "list[struct[2]]"), "duckdb": ("avg(parsed.worth_usd)", "severity")}
+    for library, columns in expected.items():
+        query = re.search(rf"<!-- typed: {library} -->\n```python\n(.*?)```", README, re.DOTALL)
+        assert query
+        ran = subprocess.run(
+            [sys.executable, "-c", query[1]], cwd=folder, capture_output=True, text=True, timeout=60
+        )
+        assert ran.returncode == 0, ran.stderr
+        for column in columns:
+            assert column in ran.stdout
+
+
 def test_the_config_file_shown_makes_a_plan(folder, monkeypatch):
     shown = re.search(r"<!-- config: (.*?) -->\n```toml\n(.*?)```", README, re.DOTALL)
     assert shown

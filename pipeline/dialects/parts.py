@@ -1,4 +1,5 @@
-"""Request → the body of a chat completion: one user message, the text part, then the media parts.
+"""Request → the body of a chat completion: one user message, the text part, then the media parts; before it
+the system prompt, after it what is objected to an answer.
 
 Owns the shape of the body and of each part; refuses to decide which part a medium becomes: that is what
 dialects differ in.
@@ -7,10 +8,14 @@ dialects differ in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import orjson
 
-from pipeline.records import Media, Request
+from pipeline.records import Media, Objection, Request
+
+if TYPE_CHECKING:
+    from pipeline.typed.schema import AnswerSchema
 
 PartOf = Callable[[Media, str], dict[str, object]]
 
@@ -24,9 +29,13 @@ def chat_body(
         ValueError: there are not as many URLs as media.
     """
     content: list[dict[str, object]] = []
+    schema = request.schema
+    text = request.prompt
+    if schema is not None and request.schema_in != "format" and request.objection is None:
+        text = f"{text}\n\n{schema.words}" if text else schema.words
     # Gemini refuses an empty text part, so none is made where media speak for themselves.
-    if request.prompt or not request.media:
-        content.append({"type": "text", "text": request.prompt})
+    if text or not request.media:
+        content.append({"type": "text", "text": text})
     for media, url in zip(request.media, urls, strict=True):
         content.append(part_of(media, url))
     body: dict[str, object] = {"model": request.model}
@@ -36,9 +45,22 @@ def chat_body(
     messages: list[dict[str, object]] = [{"role": "user", "content": content}]
     if request.system is not None:
         messages.insert(0, {"role": "system", "content": request.system})
+    if schema is not None:
+        if request.schema_in != "words":
+            body["response_format"] = orjson.Fragment(schema.response_format)
+        if request.objection is not None:
+            messages += _objection(request.objection, schema)
     body["messages"] = messages
     body["stream"] = False
     return orjson.dumps(body, default=_as_json)
+
+
+def _objection(objection: Objection, schema: AnswerSchema) -> list[dict[str, object]]:
+    """The answer as it came, and what is wrong with it. An empty message is refused by some."""
+    return [
+        {"role": "assistant", "content": objection.answer.strip() or "(nothing)"},
+        {"role": "user", "content": schema.objection_to(objection.fault)},
+    ]
 
 
 def url_part(media: Media, url: str) -> dict[str, object]:

@@ -10,6 +10,8 @@ and really opens what it is sent. The way of a request:
       analysis  bytes → images, sounds, videos measured
       decoding  frames, past the odd broken packet
     describing  measures → the answer's text
+    instances   a JSON schema → a value that keeps to it
+    faults      the ways in which such answers go wrong
     usage       token counts by the rules of ``data/token_rules.toml``
     refusals    every way of saying no
 

@@ -28,13 +28,16 @@ class MediaPart:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``text`` is every text of every message, joined by newlines; ``max_tokens`` None: no limit."""
+    """``text`` is every text of every message, joined by newlines; ``max_tokens`` None: no limit. ``schema``
+    is as it was sent; ``is_first``: no answer stands among the messages."""
 
     model: str
     text: str
     prompt: str
     media: tuple[MediaPart, ...]
     max_tokens: int | None
+    schema: object = None
+    is_first: bool = True
 
 
 def read_question(body: object) -> Question:
@@ -66,7 +69,22 @@ def read_question(body: object) -> Question:
             prompt = "\n".join(own_texts)
     if not media and not any(text.strip() for text in texts):
         raise invalid_argument("contents is not specified: the messages hold neither text nor media")
-    return Question(model, "\n".join(texts), prompt, tuple(media), _max_tokens(body))
+    is_first = not any(message.get("role") == "assistant" for message in messages)
+    return Question(model, "\n".join(texts), prompt, tuple(media), _max_tokens(body), _schema(body), is_first)
+
+
+def _schema(body: Mapping[str, object]) -> object:
+    """What the answer has to keep to; None where nothing is asked."""
+    wanted = body.get("response_format")
+    if wanted is None or (isinstance(wanted, Mapping) and wanted.get("type") == "text"):
+        return None
+    kind = wanted.get("type") if isinstance(wanted, Mapping) else None
+    if kind == "json_object":
+        return {"type": "object"}
+    named = wanted.get("json_schema") if isinstance(wanted, Mapping) else None
+    if kind != "json_schema" or not isinstance(named, Mapping) or named.get("schema") is None:
+        raise invalid_request("response_format has to be of type text, json_object or json_schema")
+    return named["schema"]
 
 
 def _read_content(content: object, place: str) -> tuple[list[str], list[MediaPart]]:

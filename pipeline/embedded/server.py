@@ -1,7 +1,7 @@
 """The embedded endpoint's HTTP: routes, the key, ids, and every answer in the gateway's shape.
 
 Owns the wire format of chat completions; refuses streaming. What an answer says and counts is made by
-``describing`` and ``usage``. Runs on the asyncio loop that it is started in.
+``describing``, ``instances`` and ``usage``. Runs on the asyncio loop that it is started in.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import orjson
 from aiohttp import web
 
+from pipeline.embedded.analysis import Analysis
 from pipeline.embedded.analyst import Analyst
 from pipeline.embedded.describing import describe
-from pipeline.embedded.question import read_question
+from pipeline.embedded.faults import SchemaFault, spoilt
+from pipeline.embedded.instances import instance_of
+from pipeline.embedded.question import Question, read_question
 from pipeline.embedded.refusals import Refusal, body_too_large, bug, invalid_request, unknown_path, wrong_key
 from pipeline.embedded.usage import count_prompt, cut_to_tokens, usage
 from pipeline.tokens import load_rules, rules_for, text_tokens
@@ -35,19 +38,25 @@ _request_id: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 @asynccontextmanager
 async def serve_embedded(
-    host: str = "127.0.0.1", port: int = 0, api_key: str | None = None
+    host: str = "127.0.0.1",
+    port: int = 0,
+    api_key: str | None = None,
+    schema_fault: SchemaFault | None = None,
 ) -> AsyncIterator[str]:
     """Serve until the block ends; yields the base URL, ``http://HOST:PORT/v1``.
 
     Port 0 takes a free one. With an ``api_key`` every request has to bear it; without, any key or none will
-    do.
+    do. ``schema_fault``: what goes wrong where an answer has to keep to a schema.
 
     Raises:
         OSError: the address cannot be listened on.
     """
     async with Analyst() as analyst:
         runner = web.AppRunner(
-            make_app(analyst, api_key), access_log=None, handle_signals=False, shutdown_timeout=_SHUTDOWN_S
+            make_app(analyst, api_key, schema_fault),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=_SHUTDOWN_S,
         )
         await runner.setup()
         try:
@@ -58,11 +67,14 @@ async def serve_embedded(
             await runner.cleanup()
 
 
-def make_app(analyst: Analyst, api_key: str | None) -> web.Application:
+def make_app(
+    analyst: Analyst, api_key: str | None, schema_fault: SchemaFault | None = None
+) -> web.Application:
     """The routes. A refusal anywhere below becomes an answer in one place, the middleware."""
 
     async def answer_chat(request: web.Request) -> web.StreamResponse:
-        return _json(request, 200, await complete(await _read_json(request), analyst, request[_request_id]))
+        body = await _read_json(request)
+        return _json(request, 200, await complete(body, analyst, request[_request_id], schema_fault))
 
     async def list_models(request: web.Request) -> web.StreamResponse:
         models = [_model(rules.example_model) for rules in load_rules()]
@@ -97,7 +109,9 @@ def make_app(analyst: Analyst, api_key: str | None) -> web.Application:
     return app
 
 
-async def complete(body: object, analyst: Analyst, request_id: str) -> dict[str, object]:
+async def complete(
+    body: object, analyst: Analyst, request_id: str, schema_fault: SchemaFault | None = None
+) -> dict[str, object]:
     """A chat completion about a parsed request body.
 
     Raises:
@@ -108,7 +122,8 @@ async def complete(body: object, analyst: Analyst, request_id: str) -> dict[str,
     rules = rules_for(question.model)
     details = [part.detail for part in question.media]
     prompt = count_prompt(rules, question.text, zip(analyses, details, strict=True))
-    text, was_cut = cut_to_tokens(rules, describe(question.prompt, analyses), question.max_tokens)
+    told, is_short = _told(question, analyses, schema_fault)
+    text, was_cut = cut_to_tokens(rules, told, question.max_tokens)
     return {
         "id": f"chatcmpl-{request_id}",
         "model": question.model,
@@ -118,11 +133,20 @@ async def complete(body: object, analyst: Analyst, request_id: str) -> dict[str,
             {
                 "index": 0,
                 "message": {"role": "assistant", "content": text},
-                "finish_reason": "length" if was_cut else "stop",
+                "finish_reason": "length" if was_cut or is_short else "stop",
             }
         ],
         "usage": usage(prompt, text_tokens(rules, text)),
     }
+
+
+def _told(
+    question: Question, analyses: Sequence[Analysis], schema_fault: SchemaFault | None
+) -> tuple[str, bool]:
+    """The answer's text, and whether it is broken off."""
+    if question.schema is None or (schema_fault == "ignored" and "JSON schema" not in question.text):
+        return describe(question.prompt, analyses), False
+    return spoilt(instance_of(question.schema, question.text), schema_fault, question.is_first)
 
 
 def new_request_id() -> str:

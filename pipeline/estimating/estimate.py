@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import anyio
 import anyio.to_thread
 
+from pipeline.asked import defaults_of
 from pipeline.estimating.experience import Experience, Unit, experience_of
 from pipeline.estimating.figures import Band, Basis, Foretold, Line, Sample, foretell, together
 from pipeline.estimating.fits import ENOUGH
 from pipeline.estimating.looks import Looks
 from pipeline.estimating.survey import Repeated, Survey, survey
 from pipeline.keytable import KeyTable
-from pipeline.manifest import Defaults
 from pipeline.media.fetching import Looker
 from pipeline.plan import Plan
 from pipeline.prices import Prices
@@ -70,14 +70,16 @@ async def estimate_run(
     """
     off_loop = anyio.to_thread.run_sync
     prices = await off_loop(Prices.of, plan, listed)
+    defaults = await off_loop(defaults_of, plan)
     manifest = await off_loop(open_source, plan, address)
+    await off_loop(manifest.check, defaults)
     names = [one.name for one in plan.endpoints]
     experience = await off_loop(experience_of, plan.out, plan.job, plan.model, names)
 
     def read_through() -> Survey:
         repeats = Repeats.of(plan, KeyTable())
         return survey(
-            manifest.read(Defaults(plan.model, plan.prompt, plan.parameters)),
+            manifest.read(defaults),
             Repeated(repeats.answered_by, repeats.first_row),
             experience,
             limit=plan.limit,

@@ -129,9 +129,8 @@ def _candidate(request: Request, key: str | None) -> Candidate:
             media.append((Media(one.modality, "data:"), _facts(one.url)))
         else:
             media.append((one, None))
-    return Candidate(
-        request.model, text_tokens(rules_for(request.model), request.prompt), longest, media, key
-    )
+    text = request.prompt if request.system is None else f"{request.system}\n{request.prompt}"
+    return Candidate(request.model, text_tokens(rules_for(request.model), text), longest, media, key)
 
 
 def _facts(url: str) -> MediaFacts | UnreadableMedia:

@@ -41,4 +41,7 @@ def guess(request: Request) -> float:
     """Before anything is known: by the prompt's length, the media and the longest answer allowed."""
     longest = request.parameters.get("max_tokens")
     answer = ANSWERED_SHARE * longest if isinstance(longest, int) else 0.0
-    return len(request.prompt) / CHARACTERS_PER_TOKEN + TOKENS_PER_MEDIA * len(request.media) + answer
+    text = len(request.prompt) + len(request.system or "")
+    if request.schema is not None:
+        text += len(request.schema.response_format)
+    return text / CHARACTERS_PER_TOKEN + TOKENS_PER_MEDIA * len(request.media) + answer

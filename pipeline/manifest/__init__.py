@@ -12,6 +12,7 @@ A manifest is one file, or a glob of files of one format, here or at an address:
     blocks.py      text files cut into bounded blocks at record boundaries, with line numbers
     cells.py       one cell → text, a list of texts, a positive number
     media_cells.py one cell → checked media
+    parameters.py  one cell → a row's own request parameters
     ids.py         ids told apart in 12 bytes a row
     rows.py        one row → ``Item`` or ``BadRow``
 

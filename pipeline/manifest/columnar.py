@@ -46,10 +46,17 @@ class Columnar:
         Raises:
             ManifestError: a part of the file cannot be decoded.
         """
+        return self.scan([name for name in self.columns if name in READ])
+
+    def scan(self, columns: Sequence[str]) -> int:
+        """Decode columns once, and return how many rows they have.
+
+        Raises:
+            ManifestError: a part of the file cannot be decoded.
+        """
         rows = 0
-        for name in self.columns:
-            if name in READ:
-                rows = sum(frame.height for frame in self._slices([name], _SCAN_ROWS[self.format]))
+        for name in columns:
+            rows = sum(frame.height for frame in self._slices([name], _SCAN_ROWS[self.format]))
         return rows
 
     def cells(self, wanted: Sequence[str]) -> Iterator[list[list[object]]]:

@@ -15,7 +15,10 @@ from pipeline.errors import ManifestError
 from pipeline.records import MediaModality
 
 WIDE: Final[dict[str, MediaModality]] = {"image_url": "image", "audio_url": "audio", "video_url": "video"}
-READ: Final = ("id", *WIDE, "url", "modality", "media_key", "prompt", "model", "max_tokens")
+READ: Final = (
+    *("id", *WIDE, "url", "modality", "media_key", "prompt", "model", "max_tokens"),
+    *("system_prompt", "request_parameters"),
+)
 """The columns ``Manifest.read`` decodes, in the order in which ``rows`` takes them."""
 ASKABLE: Final = (*WIDE, "url", "prompt")
 """At least one of these must be there, or no row could be asked."""

@@ -97,21 +97,23 @@ class Manifest:
         Raises:
             ManifestError: a file changed since it was opened.
         """
-        rows = Rows(defaults, self._look_alikes)
-        read, record = (LINE, rows.record_of_line) if is_batch(self.columns) else (READ, rows.record)
+        fields = defaults.columns(self.columns)
+        rows = Rows(defaults, self._look_alikes, fields)
+        own, record = (LINE, rows.record_of_line) if is_batch(self.columns) else (READ, rows.record)
+        every = (*own, *fields)
         row = 0
         for source, folder in self._whole_sources():
-            wanted = [name for name in read if name in source.columns]
+            wanted = [name for name in dict.fromkeys(every) if name in source.columns]
             for columns in source.cells(wanted):
                 present = dict(zip(wanted, columns, strict=True))
                 height = len(columns[0]) if columns else 0
                 if passed is not None and rows.pass_over_all(
-                    present.get(read[0]), passed[row + 1 : row + 1 + height]
+                    present.get(own[0]), passed[row + 1 : row + 1 + height]
                 ):
                     row += height
                     continue
                 cells = zip(
-                    *(present[name] if name in present else repeat(None, height) for name in read),
+                    *(present[name] if name in present else repeat(None, height) for name in every),
                     strict=True,
                 )
                 batch: list[Item | BadRow] = []
@@ -125,6 +127,19 @@ class Manifest:
                         batch = []
                 if batch:
                     yield batch
+
+    def check(self, defaults: Defaults) -> None:
+        """
+        Raises:
+            PromptError: a template names a column that is not there.
+            ManifestError: a part of a column that it reads cannot be decoded.
+        """
+        manifest = self.paths[0] if len(self.paths) == 1 else f"the manifest ({self.paths[0]}, …)"
+        for template in defaults.templates:
+            template.check(self.columns, manifest)
+        for source in self._sources:
+            if isinstance(source, Columnar):
+                source.scan(defaults.columns(self.columns))
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """All columns of all rows as polars batches of one schema, with ``row`` (UInt64, from 1) in front.

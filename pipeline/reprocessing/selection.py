@@ -23,6 +23,7 @@ from pipeline.plan import Anew, Plan
 from pipeline.records import BadRow, Item, Media, Request
 from pipeline.store.places import Place, on_disk
 from pipeline.store.writer import RunWriter
+from pipeline.templates import is_template
 
 SELECTION = pl.Schema(
     {
@@ -58,7 +59,7 @@ class Selection:
         for begin in range(0, self.rows_total, _BATCH_ROWS):
             rows = pl.scan_parquet(self.path, glob=False).slice(begin, _BATCH_ROWS).collect()
             batch = [
-                self._row(row, item_id, request_json, next(held))
+                self._row(row, item_id, request_json, next(held), defaults)
                 for row, (item_id, request_json) in enumerate(
                     rows.select("item_id", "request_json").iter_rows(), begin + 1
                 )
@@ -84,8 +85,27 @@ class Selection:
             else:
                 yield from _picked(manifest, manifest_rows, defaults)
 
+    def check(self, defaults: Defaults) -> None:
+        """
+        Raises:
+            PromptError: a template that is said anew names a column that a manifest does not have.
+        """
+        for path in self._manifests() if defaults.insists and defaults.templates else ():
+            with suppress(ManifestError):
+                open_manifest(path).check(defaults)
+
+    def _manifests(self) -> list[str]:
+        places = pl.read_parquet(self.path, columns=["manifest", "manifest_digest"])
+        names: list[str] = places.drop_nulls()["manifest"].unique(maintain_order=True).to_list()
+        return names
+
     def _row(
-        self, row: int, item_id: str, request_json: str | None, held: Item | BadRow | None
+        self,
+        row: int,
+        item_id: str,
+        request_json: str | None,
+        held: Item | BadRow | None,
+        defaults: Defaults,
     ) -> Item | BadRow:
         if held is not None and held.id != item_id:
             held = None
@@ -94,7 +114,18 @@ class Selection:
                 return Item(item_id, row, self._otherwise(held.request))
             gone = RowError(row, "its row could not be asked, and its manifest does not hold it any more")
             return BadRow(item_id, row, gone if held is None else held.error)
-        request = _request(request_json)
+        request = replace(_request(request_json), schema=defaults.schema)
+        if defaults.insists and defaults.templates:
+            if held is None:
+                gone = RowError(row, "the prompt is a template, and its manifest does not hold it any more")
+                return BadRow(item_id, row, gone)
+            if isinstance(held, BadRow):
+                return BadRow(item_id, row, held.error)
+            request = replace(
+                request,
+                prompt=held.request.prompt if "prompt" in defaults.insists else request.prompt,
+                system=held.request.system if "system" in defaults.insists else request.system,
+            )
         if isinstance(held, Item) and _are_same(held.request.media, request.media):
             request = replace(request, media=held.request.media)
         elif any(media.url.startswith("data:") for media in request.media):
@@ -106,15 +137,15 @@ class Selection:
 
     def _otherwise(self, request: Request) -> Request:
         anew = self.anew
-        parameters = request.parameters
+        parameters = {**request.parameters, **anew.parameters}
         if anew.max_tokens is not None:
-            parameters = {**parameters, "max_tokens": anew.max_tokens}
-        return Request(
-            request.model if anew.model is None else anew.model,
-            request.prompt if anew.prompt is None else anew.prompt,
-            request.media,
-            parameters,
-            request.system,
+            parameters["max_tokens"] = anew.max_tokens
+        return replace(
+            request,
+            model=request.model if anew.model is None else anew.model,
+            prompt=request.prompt if anew.prompt is None or is_template(anew.prompt) else anew.prompt,
+            system=request.system if anew.system is None or is_template(anew.system) else anew.system,
+            parameters=parameters,
         )
 
 

@@ -13,6 +13,7 @@ from pipeline.store.places import all_on_disk
 from pipeline.store.rows import frame_of
 from pipeline.store.schemas import COST, REST, RESULTS
 from pipeline.store.writer import RunWriter
+from pipeline.typed.columns import PARSED
 
 _CHUNK = 10_000
 _DUPLICATES = pl.Schema(
@@ -75,6 +76,7 @@ class Duplicates:
         gathered = self._gathered.frame()
         parts = all_on_disk(writer.parts("results"))
         firsts = pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=RESULTS)
+        columns = [*RESULTS.names(), *(name for name in firsts.collect_schema() if name == PARSED)]
         rows = gathered["first_row"].unique().implode()
         firsts = firsts.filter(pl.col("row").is_in(rows))
         nothing = pl.lit(Decimal(0), dtype=COST)
@@ -96,7 +98,7 @@ class Duplicates:
                 *[nothing.alias(name) for name in ("cost", "cost_low", "cost_high")],
                 pl.col("duplicate_of_id").alias("duplicate_of"),
             )
-            .select(RESULTS.names())
+            .select(columns)
             .collect()
         )
         writer.write_duplicates(shared)

@@ -288,19 +288,22 @@ class Part:
 
 
 def _request_json(request: Request, urls: Sequence[str]) -> str:
-    """The request as `show` and `reprocess` read it: no signatures, no inline content, no secrets."""
-    return orjson.dumps(
-        {
-            "model": request.model,
-            "prompt": request.prompt,
-            **({} if request.system is None else {"system": request.system}),
-            "parameters": dict(request.parameters),
-            "media": [
-                {"modality": media.modality, "url": url, "key": media.key}
-                for media, url in zip(request.media, urls, strict=True)
-            ],
-        }
-    ).decode()
+    """The request as `show` and `reprocess` read it: no signatures, no inline content, no secrets. A schema
+    by its digest; run.json has it."""
+    told: dict[str, object] = {
+        "model": request.model,
+        "prompt": request.prompt,
+        "parameters": dict(request.parameters),
+        "media": [
+            {"modality": media.modality, "url": url, "key": media.key}
+            for media, url in zip(request.media, urls, strict=True)
+        ],
+    }
+    if request.system is not None:
+        told["system"] = request.system
+    if request.schema is not None:
+        told["schema"] = request.schema.digest
+    return orjson.dumps(told).decode()
 
 
 def _unseen(request: Request, seen: Sequence[Seen]) -> str | None:

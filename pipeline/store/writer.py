@@ -12,17 +12,21 @@ import polars as pl
 from pipeline.errors import StoreError, StoreUnwritable
 from pipeline.store.places import InBucket, Place, below, found, write_whole
 from pipeline.store.rows import Part
+from pipeline.typed.columns import parsed_column
+from pipeline.typed.schema import AnswerSchema
 
 
 class RunWriter:
     """Writes what one run leaves in the store. Synchronous: callers bring the thread.
 
-    Parts are named by their first ledger sequence, so that writing one again overwrites it.
+    Parts are named by their first ledger sequence, so that writing one again overwrites it. Where answers
+    have a ``schema``, results end in a column of what it makes of their texts.
     """
 
     def __init__(self, out: Place, run_id: str, started_at: datetime) -> None:
         self.out = out
         self.run_id = run_id
+        self.schema: AnswerSchema | None = None
         self._partition = f"date={started_at:%Y-%m-%d}/run={run_id}"
 
     def open(self) -> None:
@@ -67,6 +71,8 @@ class RunWriter:
         """
         written = {}
         for name, frame in part.frames().items():
+            if name == "results" and self.schema is not None:
+                frame = frame.with_columns(parsed_column(frame["status"], frame["text"], self.schema))
             path = self.dataset_folder(name) / f"part-{sequence:010d}.parquet"
             written[below(path, self.out)] = self._write_frame(path, frame)
         return written

@@ -10,12 +10,13 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from pipeline.errors import StoreError, StoreUnwritable
+from pipeline.errors import Overloaded, StoreError, StoreUnwritable
 from pipeline.store.resting import Rest
 from pipeline.store.rows import Part
-from pipeline.store.schemas import SCHEMAS
+from pipeline.store.schemas import RESULTS, SCHEMAS
 from pipeline.store.writer import RunWriter
-from tests.made import NOW, item, outcome, part_of
+from pipeline.typed.schema import AnswerSchema
+from tests.made import NOW, attempt, item, outcome, part_of, reply
 
 
 def part(*ids: str) -> Part:
@@ -139,3 +140,21 @@ def test_opening_leaves_no_trace_but_the_runs_folder(tmp_path: Path):
     opened(tmp_path)
     assert files(tmp_path) == set()
     assert (tmp_path / "runs" / "r1").is_dir()
+
+
+def test_a_part_of_typed_answers_ends_in_their_column_and_is_made_again_the_same(tmp_path: Path):
+    schema = AnswerSchema.of({"type": "object", "properties": {"n": {"type": "integer"}}})
+    part = part_of(
+        outcome(item("one", 1), attempt(1, reply('{"n": 1}'))),
+        outcome(item("two", 2), attempt(error=Overloaded("busy", http_status=503))),
+    )
+    contents = []
+    for _ in range(2):
+        writer = RunWriter(tmp_path, "r1", NOW)
+        writer.schema = schema
+        contents.append(writer.write_part(1, part))
+    assert contents[0] == contents[1]
+    (path,) = RunWriter(tmp_path, "r1", NOW).parts("results")
+    written = pl.read_parquet(path, hive_partitioning=False)
+    assert written.columns == [*RESULTS.names(), "parsed"]
+    assert written["parsed"].to_list() == [{"n": 1}, None]
