@@ -20,10 +20,10 @@ SHOWN = 3
 """Rows."""
 
 
-def show_requests(plan: Plan, as_json: bool) -> None:
-    """Raises UsageError where the night could not begin."""
+def show_requests(plan: Plan, address: str | None, as_json: bool) -> None:
+    """``address``: the manifest's with what signs it. Raises UsageError where the night could not begin."""
     defaults = defaults_of(plan)
-    manifest = open_manifest(plan.manifest)
+    manifest = open_manifest(address or plan.manifest, ca_file=plan.ca_file)
     manifest.check(defaults)
     for note in manifest.notes:
         click.echo(f"note: {note}", err=True)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from jobs.options import option, plainly
 from jobs.report_tables import console, plain_table
-from jobs.run import planned, run
+from jobs.run import planned, run, signed_manifest
 from jobs.wording import about, lasting
 from pipeline.estimates import keep
 from pipeline.estimating import Band, Estimate, estimate_run
@@ -53,7 +53,7 @@ def estimate(ctx: click.Context, /, **options: Any) -> None:
     canary (`run --limit 50`) makes it narrow: what it came to is then compared with what the rules say.
     """
     plan = planned(ctx, options)
-    told = anyio.run(_estimated, plan, options["sample"], options["allow_private"])
+    told = anyio.run(_estimated, plan, options["sample"], options["allow_private"], signed_manifest(options))
     keep(plan, told.digest, _facts(told))
     if options["as_json"]:
         click.echo(orjson.dumps(_facts(told), option=orjson.OPT_INDENT_2).decode())
@@ -61,8 +61,8 @@ def estimate(ctx: click.Context, /, **options: Any) -> None:
         _show(told, plan)
 
 
-async def _estimated(plan: Plan, sample: int, allow_private: bool) -> Estimate:
-    return await estimate_run(plan, ListPrices(), sample=sample, allow_private=allow_private)
+async def _estimated(plan: Plan, sample: int, allow_private: bool, address: str | None) -> Estimate:
+    return await estimate_run(plan, ListPrices(), sample=sample, allow_private=allow_private, address=address)
 
 
 def _facts(told: Estimate) -> dict[str, Any]:

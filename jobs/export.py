@@ -14,6 +14,7 @@ from jobs.options import Fault, config_option, job_option, option, out_option, p
 from pipeline.manifest import open_manifest
 from pipeline.records import EMBEDDED
 from pipeline.store.export import Format, export_answers
+from pipeline.store.places import Place
 from pipeline.store.reader import latest_outcomes, run_facts, runs_of, scan
 
 FORMATS: dict[str, Format] = {
@@ -34,7 +35,7 @@ FORMATS: dict[str, Format] = {
     "--format", "form", type=click.Choice(["csv", "ndjson", "parquet"]), help="Default: by FILE's ending."
 )
 @plainly
-def export(file: Path | None, out: Path, job: str, run_id: str | None, form: Format | None) -> None:
+def export(file: Path | None, out: Place, job: str, run_id: str | None, form: Format | None) -> None:
     """Write the latest answer of every manifest row, beside the row's own columns, to FILE (or stdout).
 
     The manifest is that of the job's newest run. Rows without an answer stay, with empty cells. Rehearsals
@@ -42,7 +43,8 @@ def export(file: Path | None, out: Path, job: str, run_id: str | None, form: For
     """
     form = form or _form(file)
     run = _run_of(out, job, run_id)
-    manifest = open_manifest(run["plan"]["manifest"])
+    ca_file = run["plan"].get("ca_file")
+    manifest = open_manifest(run["plan"]["manifest"], ca_file=None if ca_file is None else Path(ca_file))
     results = scan(out, "results").filter(job=job)
     answers = latest_outcomes(results) if run_id is None else results.filter(run_id=run_id)
     if file is not None:
@@ -69,7 +71,7 @@ def _form(file: Path | None) -> Format:
     return form
 
 
-def _run_of(out: Path, job: str, run_id: str | None) -> dict[str, Any]:
+def _run_of(out: Place, job: str, run_id: str | None) -> dict[str, Any]:
     if run_id is not None:
         facts = run_facts(out, run_id)
         if facts["job"] != job:

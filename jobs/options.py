@@ -15,7 +15,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
+from pipeline.buckets import is_in_a_bucket
 from pipeline.errors import MediabatchError, UsageError
+from pipeline.store.places import place_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -116,12 +118,27 @@ config_option = click.option(
     help="A TOML file with settings named like these options.",
 )
 
+
+class StorePlace(click.Path):
+    """A folder, or an address in a bucket."""
+
+    name = "DIR|s3://…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not is_in_a_bucket(str(value)):
+            return super().convert(value, param, ctx)
+        try:
+            return place_of(str(value))
+        except UsageError as error:
+            raise Fault(f"--out {error}") from None
+
+
 out_option = option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=StorePlace(path_type=Path, file_okay=False),
     default=Path("out"),
     show_default=True,
-    help="The store: results, costs and attempts of all runs.",
+    help="The store: results, costs and attempts of all runs; a folder, or s3://, gs:// or az://.",
 )
 
 job_option = option(

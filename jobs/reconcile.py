@@ -26,6 +26,7 @@ from jobs.report_tables import console
 from jobs.wording import amount
 from pipeline.report import Scope
 from pipeline.report.reconciling import FIELDS, Reconciled, Side, compared, read_log
+from pipeline.store.places import Place
 
 
 class Columns(click.ParamType[dict[str, str]]):
@@ -65,7 +66,7 @@ class Columns(click.ParamType[dict[str, str]]):
 @plainly
 def reconcile(
     log: Path,
-    out: Path,
+    out: Place,
     job: str,
     all_jobs: bool,
     columns: dict[str, str],

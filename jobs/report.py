@@ -28,6 +28,7 @@ from jobs.wording import amount
 from pipeline.pricing import Layered, ListPrices, TomlBook
 from pipeline.records import EMBEDDED
 from pipeline.report import KEYS, Line, Scope, by
+from pipeline.store.places import Place
 from pipeline.store.reader import run_facts
 from pipeline.store.schemas import COST
 
@@ -81,7 +82,7 @@ class Keys(click.ParamType[tuple[str, ...]]):
 @plainly
 def report(
     ctx: click.Context,
-    out: Path,
+    out: Place,
     job: str,
     keys: tuple[tuple[str, ...], ...],
     run_id: str | None,

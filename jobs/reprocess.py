@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -26,6 +25,7 @@ from pipeline.plan import Anew, EndpointPlan, Plan, Secrets, new_run_id, paced, 
 from pipeline.records import EMBEDDED
 from pipeline.reprocessing import Forecast, choose, forecast, predicate, traced, write_selection
 from pipeline.session import settle_job
+from pipeline.store.places import Place
 from pipeline.store.reader import has_run, run_facts, runs_of
 from pipeline.typed.sources import read_schema
 
@@ -74,7 +74,7 @@ IDS_SHOWN = 5
 @click.pass_context
 @plainly
 def reprocess(
-    ctx: click.Context, /, run_id: str | None, out: Path, job: str, clauses: tuple[str, ...], **options: Any
+    ctx: click.Context, /, run_id: str | None, out: Place, job: str, clauses: tuple[str, ...], **options: Any
 ) -> None:
     """Ask items again, in a new run: those whose latest outcome failed (in RUN, where one is named).
 
@@ -124,7 +124,7 @@ def reprocess(
     ctx.exit(spend(replace(plan, header_names=tuple(secrets.headers)), secrets, evening))
 
 
-def _check(out: Path, job: str, run_id: str | None, runs: dict[str, Any]) -> None:
+def _check(out: Place, job: str, run_id: str | None, runs: dict[str, Any]) -> None:
     if run_id is None:
         return
     facts = runs.get(run_id) or run_facts(out, run_id)
@@ -137,7 +137,7 @@ def _check(out: Path, job: str, run_id: str | None, runs: dict[str, Any]) -> Non
 
 
 def _draft(
-    ctx: click.Context, out: Path, job: str, newest: dict[str, Any], now: datetime, options: dict[str, Any]
+    ctx: click.Context, out: Place, job: str, newest: dict[str, Any], now: datetime, options: dict[str, Any]
 ) -> Plan:
     """The plan before it is known which items it is for."""
     run_id = checked_name("--run-id", options["new_run_id"]) or new_run_id(now)
@@ -152,7 +152,7 @@ def _draft(
 
 
 def _plan(
-    ctx: click.Context, out: Path, sources: list[dict[str, Any]], draft: Plan, options: dict[str, Any]
+    ctx: click.Context, out: Place, sources: list[dict[str, Any]], draft: Plan, options: dict[str, Any]
 ) -> Plan:
     """As the newest of the runs that the items come from, but for what the person said.
 

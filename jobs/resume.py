@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +13,7 @@ from jobs.options import Fault, config_option, job_option, option, out_option, p
 from jobs.spending import spending_options
 from pipeline.errors import RunFinished
 from pipeline.plan import paced, plan_of, timeouts_of
+from pipeline.store.places import Place
 from pipeline.store.reader import run_facts, runs_of
 
 
@@ -32,7 +32,7 @@ from pipeline.store.reader import run_facts, runs_of
 @evening_options
 @click.pass_context
 @plainly
-def resume(ctx: click.Context, /, run_id: str | None, out: Path, job: str, **options: Any) -> None:
+def resume(ctx: click.Context, /, run_id: str | None, out: Place, job: str, **options: Any) -> None:
     """Go on with RUN, or with the newest unfinished run of the job.
 
     What was answered is not asked again; what was under way is, and its first try is listed as possibly
@@ -68,7 +68,7 @@ def resume(ctx: click.Context, /, run_id: str | None, out: Path, job: str, **opt
     ctx.exit(spend(plan, secrets, evening))
 
 
-def _newest_unfinished(out: Path, job: str) -> dict[str, Any] | None:
+def _newest_unfinished(out: Place, job: str) -> dict[str, Any] | None:
     runs = runs_of(out, job)
     if not runs:
         raise Fault(f"--out {out}: no run of job {job!r} here")

@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import anyio
 import click
 
 from jobs.asking import asking_options, parameters_of, prompt_of
+from jobs.batch_file import endpoints_meant, tell
 from jobs.dry_run import show_requests
 from jobs.endpoint import absolute, filled, reach_options, secrets_of
-from jobs.endpoint_tables import endpoint_plans, fallbacks
+from jobs.endpoint_tables import fallbacks
 from jobs.night import evening_of, evening_options, spend
 from jobs.options import (
     checked_name,
@@ -26,8 +28,11 @@ from jobs.options import (
     plainly,
 )
 from jobs.spending import spending_options
+from pipeline.batch_file import write_batch_file
 from pipeline.dialects import DEFAULT_DIALECT, DIALECTS
 from pipeline.gate import DEFAULT_MAX_OUTAGE_S
+from pipeline.manifest import is_address
+from pipeline.media.urls import without_signature
 from pipeline.plan import (
     DEFAULT_MAX_TOKENS,
     DEFAULT_MODEL,
@@ -89,7 +94,14 @@ from pipeline.typed.sources import read_schema
 @option(
     "--state-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where the run's ledger is kept: a local disk. Default: beside run.json.",
+    help="Where the run's ledger is kept: a local disk. Default: beside run.json; of a store in a bucket, "
+    "~/.local/state/mediabatch.",
+)
+@click.option(
+    "--export-batch",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the requests as OpenAI batch JSONL, and send nothing; no endpoint is needed.",
 )
 @evening_options
 @click.pass_context
@@ -99,7 +111,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
 
     MANIFEST is a CSV, TSV, Parquet, NDJSON or Arrow file, or a quoted glob of one format, with columns
     image_url, audio_url, video_url (or url and modality), and optionally id, prompt, model, max_tokens,
-    system_prompt, request_parameters.
+    system_prompt, request_parameters; or an OpenAI batch file (.jsonl). It may be at an https://, s3://, gs://
+    or az:// address.
 
     Rows whose request an earlier run of the job had answered are skipped; rows that ask the same become one
     call.
@@ -108,10 +121,21 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     is_dry = options.pop("dry_run")
     plan = planned(ctx, options)
     if is_dry:
-        show_requests(plan, evening.as_json)
+        show_requests(plan, signed_manifest(options), evening.as_json)
         return
     secrets = secrets_of(options["api_key_file"], options["headers"], plan.endpoints)
+    secrets = replace(secrets, manifest=signed_manifest(options))
+    target: Path | None = options["export_batch"]
+    if target is not None:
+        tell(anyio.run(write_batch_file, plan, secrets, target.absolute()), target, evening.as_json)
+        return
     ctx.exit(spend(replace(plan, header_names=tuple(secrets.headers)), secrets, evening))
+
+
+def signed_manifest(options: Mapping[str, Any]) -> str | None:
+    """A manifest's address with what signs it, which the plan does not keep; None of a local one."""
+    manifest: str = options["manifest"]
+    return manifest if is_address(manifest) else None
 
 
 def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
@@ -120,6 +144,7 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
     Raises:
         Fault, SchemaError: they mean nothing.
     """
+    manifest: str = options["manifest"]
     schema = None if options["schema"] is None else read_schema(options["schema"]).document
     prompt = prompt_of(ctx, options)
     assert prompt is not None  # it has a default
@@ -128,9 +153,9 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
     return Plan(
         run_id=checked_name("--run-id", options["run_id"]) or new_run_id(started_at),
         job=options["job"],
-        manifest=os.path.abspath(options["manifest"]),
+        manifest=without_signature(manifest) if is_address(manifest) else os.path.abspath(manifest),
         out=options["out"],
-        endpoints=endpoint_plans(ctx, options),
+        endpoints=endpoints_meant(ctx, options),
         model=filled("--model", options["model"]),
         prompt=prompt,
         parameters={

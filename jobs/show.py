@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,6 +21,7 @@ from pipeline.dialects import DIALECTS
 from pipeline.errors import UsageError
 from pipeline.records import EMBEDDED, Media, Request
 from pipeline.store.history import History, history_of, similar_ids
+from pipeline.store.places import Place
 from pipeline.store.reader import run_facts
 from pipeline.typed.schema import AnswerSchema
 
@@ -33,7 +33,7 @@ from pipeline.typed.schema import AnswerSchema
 @job_option
 @json_option
 @plainly
-def show(item: str, out: Path, job: str, as_json: bool) -> None:
+def show(item: str, out: Place, job: str, as_json: bool) -> None:
     """Show what is known of ITEM over all runs: the request, each attempt, the answer and its cost."""
     history = history_of(out, job, item)
     if history.is_empty:
@@ -46,7 +46,7 @@ def show(item: str, out: Path, job: str, as_json: bool) -> None:
         _print(item, job, history, out)
 
 
-def _as_json(item: str, job: str, history: History, out: Path) -> str:
+def _as_json(item: str, job: str, history: History, out: Place) -> str:
     outcomes = history.results.to_dicts()
     for outcome in outcomes:
         outcome["request"] = orjson.loads(outcome.pop("request_json") or "null")
@@ -66,7 +66,7 @@ def _as_json(item: str, job: str, history: History, out: Path) -> str:
     ).decode()
 
 
-def _print(item: str, job: str, history: History, out: Path) -> None:
+def _print(item: str, job: str, history: History, out: Place) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False, emoji=False)
     console.print(Text.assemble(("item ", "bold"), item, ("  job ", "bold"), job))
     for outcome in reversed(history.results.to_dicts()):
@@ -78,7 +78,7 @@ def _print(item: str, job: str, history: History, out: Path) -> None:
             console.print(_attempts(tried))
 
 
-def _print_outcome(console: Console, outcome: dict[str, Any], history: History, out: Path) -> None:
+def _print_outcome(console: Console, outcome: dict[str, Any], history: History, out: Place) -> None:
     style = "green" if outcome["status"] == "ok" else "red"
     console.print(
         Text.assemble(
@@ -167,7 +167,7 @@ def _sent(outcome: dict[str, Any], history: History) -> dict[str, Any] | None:
     return attempts.to_dicts()[-1] if not attempts.is_empty() else None
 
 
-def _schema(request: dict[str, Any] | None, run_id: str, out: Path) -> AnswerSchema | None:
+def _schema(request: dict[str, Any] | None, run_id: str, out: Place) -> AnswerSchema | None:
     """That of its run, where the request has one; None too where run.json is gone."""
     if request is None or "schema" not in request:
         return None

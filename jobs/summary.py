@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.wording import about, amount, money
+from pipeline.errors import StoreUnreachable
 from pipeline.plan import Plan
 from pipeline.run import Summary
 from pipeline.tally import Tally
@@ -92,7 +94,9 @@ def paths(summary: Summary, plan: Plan) -> dict[str, str]:
         name: plan.out / name / f"date={day}" / f"run={summary.run_id}"
         for name in ("results", "costs", "attempts", "rest")
     }
-    found = {name: str(folder) for name, folder in folders.items() if folder.is_dir()}
+    found = {}
+    with suppress(StoreUnreachable):  # which halted the run, and is told of already
+        found = {name: str(folder) for name, folder in folders.items() if folder.is_dir()}
     return {**found, "run": str(plan.out / "runs" / summary.run_id / "run.json")}
 
 

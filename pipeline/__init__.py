@@ -15,6 +15,7 @@ crashes and mornings after.
     manifest/      files → items, streamed; bad rows become failed outcomes
     media/         urls.py (signatures, identity), kinds.py (modality, MIME), delivery.py, probing.py,
                    guarding.py (which addresses may be asked), fetching.py (first bytes)
+    buckets.py     objects in buckets, and what their errors mean
     keys.py        the request key; keytable.py tells millions of them apart in a few bytes each
     dialects/      one file a dialect: render, parse, classify; usage → exclusive token counts
     typed/         answers that keep to a JSON Schema: sent, checked, one typed column
@@ -27,7 +28,7 @@ crashes and mornings after.
     endpoints.py   the endpoints of a run, in order of preference
     halting.py     when an endpoint has shown that it answers nobody
     ledger.py      the run's crash-safe record, written ahead: SQLite
-    store/         Parquet datasets: schemas, rows, writer, reader; rows at rest, the lock
+    store/         Parquet datasets in a folder or a bucket: schemas, rows, writer, reader; rest, the lock
     tally.py       what a run has come to so far, counted from rows
     recorder.py    the one door to the disk: nothing goes before it is on record, nothing counts before
     sealing.py     ledger → parts, verified
@@ -46,6 +47,7 @@ crashes and mornings after.
     session.py     a run on its store, once or resumed: lock, settle, go on, finish
     launch.py      a plan becomes a run
     following.py   a run as a stream of rows, for programs
+    batch_file.py  … or a file of the requests it would send
     reprocessing/  items chosen by their latest outcome → the rows of a new run
     estimating/    a manifest → what it will cost: media looked at, token rules, what replies have shown
     report/        outcomes and costs over the store, as lazy queries

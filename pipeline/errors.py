@@ -9,6 +9,8 @@
     │   ├── RunFinished            the run to go on with is done: exit 0
     │   └── StoreError             the output folder cannot be used
     ├── StoreUnwritable            the output folder stopped taking writes: the run halts, exit 3
+    │   └── StoreUnreachable       the bucket stopped answering
+    ├── BucketFailed               a bucket did not do what it was asked; told as one of the others
     ├── LedgerDamaged              the run's ledger cannot be read: the run halts, exit 3
     ├── EndpointDown               nobody answered for longer than a run waits: the endpoint halts, exit 3
     ├── RowError                   one manifest row cannot be asked: that item fails
@@ -78,11 +80,17 @@ class UsageError(MediabatchError):
 class ManifestError(UsageError):
     """The manifest as a whole cannot be read."""
 
-    def __init__(self, path: Path | str, problem: str, *, line: int | None = None, hint: str = "") -> None:
+    def __init__(self, path: object, problem: str, *, line: int | None = None, hint: str = "") -> None:
         where = str(path) if line is None else f"{path}, line {line}"
         super().__init__(f"{where}: {problem}" + (f" {hint}" if hint else ""))
         self.path = str(path)
         self.line = line
+        self._told = problem, hint
+
+    def of(self, address: str) -> ManifestError:
+        """The same about a manifest that was fetched: its copy's path means nothing to anybody."""
+        problem, hint = self._told
+        return ManifestError(address, problem.replace(self.path, address), line=self.line, hint=hint)
 
 
 class PriceBookError(UsageError):
@@ -116,8 +124,23 @@ class StoreError(UsageError):
 class StoreUnwritable(MediabatchError):
     """The output folder stopped taking writes."""
 
-    def __init__(self, path: Path | str, reason: str) -> None:
+    def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"cannot write to {path}: {reason}; make room or mend it, then start again")
+
+
+class StoreUnreachable(StoreUnwritable):
+    """The bucket that the store is in answered before, and does not any more."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        MediabatchError.__init__(self, f"{path}: {reason}; start again when it answers")
+
+
+class BucketFailed(MediabatchError):
+    """A bucket did not do what it was asked. ``reason`` is the end of a sentence, without a secret."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"{address}: {reason}")
+        self.reason = reason
 
 
 class LedgerDamaged(MediabatchError):

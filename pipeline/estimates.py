@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import orjson
 
-from pipeline.errors import StoreUnwritable
 from pipeline.plan import Plan
+from pipeline.store.places import Place, write_whole
 
 
 def keep(plan: Plan, manifest_digest: str, facts: dict[str, Any]) -> None:
@@ -18,14 +17,7 @@ def keep(plan: Plan, manifest_digest: str, facts: dict[str, Any]) -> None:
     Raises:
         StoreUnwritable: the store takes no file.
     """
-    path = _path(plan, manifest_digest)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(".tmp")
-        new.write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
-        new.replace(path)
-    except OSError as error:
-        raise StoreUnwritable(path, error.strerror or str(error)) from None
+    write_whole(_path(plan, manifest_digest), orjson.dumps(facts, option=orjson.OPT_INDENT_2))
 
 
 def kept(plan: Plan, manifest_digest: str) -> dict[str, Any] | None:
@@ -36,7 +28,7 @@ def kept(plan: Plan, manifest_digest: str) -> dict[str, Any] | None:
     return None
 
 
-def _path(plan: Plan, manifest_digest: str) -> Path:
+def _path(plan: Plan, manifest_digest: str) -> Place:
     asks = [
         *(plan.job, manifest_digest, plan.model, plan.prompt, sorted(plan.parameters.items()), plan.limit),
         [one.asks for one in plan.endpoints],

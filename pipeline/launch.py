@@ -54,7 +54,7 @@ async def launch(
     """
     off_loop = world.off_loop
     defaults = await off_loop(defaults_of, plan)
-    manifest = await off_loop(open_source, plan)
+    manifest = await off_loop(open_source, plan, secrets.manifest)
     await off_loop(manifest.check, defaults)
     # In a thread, because the first look loads the list.
     prices = await off_loop(Prices.of, plan, world.price_book())
@@ -106,7 +106,7 @@ async def _run(
                 limit=plan.limit,
                 stop_if_unseen=plan.stop_if_unseen,
             )
-            session.write_run("running")
+            await world.off_loop(session.write_run, "running")
             on_start(run, tally, session.notes)
             with at_once:
                 await run.execute()
@@ -118,8 +118,8 @@ async def _run(
                 tally = await world.off_loop(session.finish, run.state, run.halts)
         except (StoreUnwritable, LedgerDamaged) as error:
             run.halt(error)
-            with suppress(StoreUnwritable):
-                session.write_run(run.state, run.halts)
+            with suppress(StoreUnwritable), anyio.CancelScope(shield=True):
+                await world.off_loop(session.write_run, run.state, run.halts)
     return Summary(
         plan.run_id,
         plan.job,

@@ -18,6 +18,7 @@ from pipeline.errors import UsageError
 from pipeline.gate import DEFAULT_MAX_OUTAGE_S
 from pipeline.records import EMBEDDED
 from pipeline.retry import RetryRules
+from pipeline.store.places import InBucket, Place, state_folder
 from pipeline.transport import Timeouts
 
 DEFAULT_MODEL = "gemini-3.1-flash-lite-preview"
@@ -69,8 +70,8 @@ class Plan:
 
     run_id: str
     job: str
-    manifest: str  # an absolute path, or glob of one format
-    out: Path
+    manifest: str  # an absolute path, or glob of one format; or an address, without what signs it
+    out: Place
     endpoints: tuple[EndpointPlan, ...]
     model: str
     prompt: str
@@ -92,7 +93,7 @@ class Plan:
     ca_file: Path | None = None
     header_names: tuple[str, ...] = ()
     again: bool = False  # ask also what was answered in earlier runs
-    state_dir: Path | None = None  # where the ledger is, instead of beside run.json
+    state_dir: Path | None = None  # where the ledger is, instead of beside run.json, or of `state_folder`
     anew: Anew | None = (
         None  # set where it reprocesses; ``manifest`` is then that of the newest of those runs
     )
@@ -111,6 +112,8 @@ class Plan:
     def ledger_path(self) -> Path:
         if self.state_dir is not None:
             return self.state_dir / f"{self.run_id}.ledger"
+        if isinstance(self.out, InBucket):
+            return state_folder(self.out) / f"{self.run_id}.ledger"
         return self.out / "runs" / self.run_id / "ledger.sqlite"
 
     def facts(self) -> dict[str, Any]:
@@ -143,7 +146,7 @@ class Plan:
         }
 
 
-def plan_of(run: Mapping[str, Any], out: Path) -> Plan:
+def plan_of(run: Mapping[str, Any], out: Place) -> Plan:
     """The plan that a run.json holds."""
     told = run["plan"]
     ca_file, state_dir, anew = told.get("ca_file"), told.get("state_dir"), told.get("anew")
@@ -249,12 +252,13 @@ def _short(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What the transport alone may know: the keys, and headers that may hold one. ``keys``: by the name of
-    the variable that an endpoint names."""
+    """What only those who send may know: the keys, and headers that may hold one. ``keys``: by the name of
+    the variable that an endpoint names; ``manifest``: its address with what signs it."""
 
     api_key: str | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    manifest: str | None = field(default=None, repr=False)
 
     def headers_for(self, key_variable: str | None) -> dict[str, str]:
         """The HTTP headers of an endpoint whose key is in this variable, or is the usual one."""

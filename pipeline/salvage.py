@@ -26,6 +26,7 @@ from pipeline.errors import LedgerDamaged, StoreUnwritable
 from pipeline.ledger import Group, InFlight, Ledger, Sealed
 from pipeline.sealing import PART_ITEMS, fingerprint, is_whole, part_length, parts_of
 from pipeline.settling import Standing, settle
+from pipeline.store.places import Place, below, on_disk, rename
 from pipeline.store.rows import ATTEMPT_COLUMN, COST_COLUMN, RESULT_COLUMN, Entry, Row, Tries, Writing
 from pipeline.store.schemas import ATTEMPTS, COSTS, RESULTS, SCHEMAS
 from pipeline.store.writer import RunWriter
@@ -172,7 +173,7 @@ class _Salvage:
         after = self.ledger.last_seq() + 1
         self.ledger.commit(Group(done=[(after + n, one.encode()) for n, one in enumerate(self._left_over)]))
 
-    def _take_back(self, first_seq: int, last_seq: int, files: dict[str, Path]) -> None:
+    def _take_back(self, first_seq: int, last_seq: int, files: dict[str, Place]) -> None:
         """What a part holds and the ledger does not: an attempt with its charges, and the end it led to."""
         told = self._sealed.get(first_seq)
         frames = self._frames(files, orjson.loads(told.files) if told else {})
@@ -212,17 +213,18 @@ class _Salvage:
         have = sum(1 for _ in self.ledger.done(first_seq, last_seq))
         self.lost += max(0, last_seq - first_seq + 1 - have)
 
-    def _frames(self, files: dict[str, Path], verified: dict[str, Any]) -> dict[str, pl.DataFrame]:
+    def _frames(self, files: dict[str, Place], verified: dict[str, Any]) -> dict[str, pl.DataFrame]:
         """Those that can be read; the others are moved out of the datasets."""
         frames = {}
         for name, path in files.items():
-            here = path.relative_to(self.writer.out).as_posix()
+            here = below(path, self.writer.out)
             if here in verified and fingerprint(path) != verified[here]:
                 self.unreadable.append(here)
             try:
-                frames[name] = pl.read_parquet(path, hive_partitioning=False).select(SCHEMAS[name].names())
+                frame = pl.read_parquet(on_disk(path), hive_partitioning=False)
+                frames[name] = frame.select(SCHEMAS[name].names())
             except (pl.exceptions.PolarsError, OSError):
-                path.replace(path.with_name(path.name + ".damaged"))
+                rename(path, path.name + ".damaged")
                 if here not in self.unreadable:
                     self.unreadable.append(here)
         return frames

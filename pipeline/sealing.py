@@ -10,13 +10,13 @@ from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
 
 import orjson
 import polars as pl
 
 from pipeline.errors import StoreUnwritable
 from pipeline.ledger import Sealed
+from pipeline.store.places import Place, on_disk
 from pipeline.store.rows import RESULT_COLUMN, Entry, Part
 from pipeline.store.writer import RunWriter
 from pipeline.tally import Tally
@@ -67,7 +67,7 @@ def seal(batch: Batch, writer: RunWriter) -> Sealed:
     files: dict[str, list[object]] = {}
     for path, content in writer.write_part(batch.first_seq, batch.part).items():
         files[path] = [len(content), _digest(content)]
-        if fingerprint(writer.out / path) != files[path]:
+        if fingerprint(writer.out / path, anew=True) != files[path]:
             raise StoreUnwritable(path, "it was written, and reads back as something else")
     return Sealed(
         batch.first_seq,
@@ -79,43 +79,45 @@ def seal(batch: Batch, writer: RunWriter) -> Sealed:
     )
 
 
-def is_whole(sealed: Sealed, out: Path) -> bool:
+def is_whole(sealed: Sealed, out: Place) -> bool:
     """Whether a sealed part's files are still the bytes that were verified."""
     files = orjson.loads(sealed.files)
     return all(fingerprint(out / path) == told for path, told in files.items())
 
 
-def parts_of(writer: RunWriter) -> dict[int, dict[str, Path]]:
+def parts_of(writer: RunWriter) -> dict[int, dict[str, Place]]:
     """The files of each part of the run that stands in the store, by first sequence and dataset."""
-    found: dict[int, dict[str, Path]] = {}
+    found: dict[int, dict[str, Place]] = {}
     for name in ("attempts", "costs", "results"):
         for first_seq, path in writer.numbered_parts(name).items():
             found.setdefault(first_seq, {})[name] = path
     return found
 
 
-def part_length(files: Mapping[str, Path]) -> int | None:
+def part_length(files: Mapping[str, Place]) -> int | None:
     """How many sequences a part covers; None where its files do not tell.
 
     Each sequence is one attempt, with the item's end or without; or a bad row, which has no attempt.
     """
     try:
-        attempts = (
-            pl.scan_parquet(files["attempts"]).select(pl.len()).collect().item() if "attempts" in files else 0
-        )
+        attempts = 0
+        if "attempts" in files:
+            attempts = pl.scan_parquet(on_disk(files["attempts"])).select(pl.len()).collect().item()
         if "results" not in files:
             return attempts or None
-        asked = pl.read_parquet(files["results"], columns=["attempts"], hive_partitioning=False)["attempts"]
+        results = on_disk(files["results"])
+        asked = pl.read_parquet(results, columns=["attempts"], hive_partitioning=False)["attempts"]
     except (pl.exceptions.PolarsError, OSError):
         return None
     bad_rows = int((asked == 0).sum())
     return None if "attempts" not in files and bad_rows < asked.len() else int(attempts) + bad_rows
 
 
-def fingerprint(path: Path) -> list[object] | None:
-    """Size in bytes and digest of a file, None where it cannot be read."""
+def fingerprint(path: Place, *, anew: bool = False) -> list[object] | None:
+    """Size in bytes and digest of a file, None where it cannot be read. ``anew``: as a bucket gives it now;
+    else by the copy of that version, where there is one."""
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if anew else on_disk(path).read_bytes()
     except OSError:
         return None
     return [len(content), _digest(content)]

@@ -28,7 +28,8 @@ from pipeline.run import Halt
 from pipeline.salvage import open_settled
 from pipeline.settling import Standing, is_settled, settle
 from pipeline.store.locking import job_lock, make_local_folder
-from pipeline.store.reader import has_run, run_facts, run_ids
+from pipeline.store.places import InBucket
+from pipeline.store.reader import every_run, has_run, run_facts
 from pipeline.store.resting import Duplicates, Rest
 from pipeline.store.rows import Writing
 from pipeline.store.writer import RunWriter
@@ -192,12 +193,19 @@ def _writers(plan: Plan, world: Surroundings) -> tuple[RunWriter, Writing]:
 def _settle_others(plan: Plan, world: Surroundings) -> list[str]:
     """Seal what unfinished runs of the job left in their ledgers, so that nothing paid is asked again."""
     notes = []
-    for run_id in run_ids(plan.out):
-        facts = run_facts(plan.out, run_id)
+    for facts in every_run(plan.out):
+        run_id = facts["run_id"]
         if run_id == plan.run_id or facts["job"] != plan.job or facts["state"] == "done":
             continue
         other = plan_of(facts, plan.out)
         if facts["state"] != "running" and not other.ledger_path.exists():
+            continue
+        if isinstance(plan.out, InBucket) and not other.ledger_path.exists():
+            notes.append(
+                f"run {run_id} was left as it is, for its ledger is not on this machine: what it brought "
+                f"into the store counts; go on with it there, or, if that machine is lost, here: `mediabatch "
+                f"resume {run_id}`"
+            )
             continue
         try:
             note = _settle_other(other, facts, world)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import orjson
 
 from pipeline.errors import LedgerDamaged, StoreUnwritable
 from pipeline.ledger import Group, Ledger, Sealed
 from pipeline.sealing import PART_ITEMS, Batch, is_whole, part_length, parts_of, seal
+from pipeline.store.places import Place, below
 from pipeline.store.rows import NO_TRIES, Entry, Tries, Writing
 from pipeline.store.writer import RunWriter
 from pipeline.tally import Tally
@@ -71,7 +71,7 @@ def settle(ledger: Ledger, writer: RunWriter, writing: Writing, part_items: int 
     return standing
 
 
-def is_settled(ledger: Ledger, out: Path) -> bool:
+def is_settled(ledger: Ledger, out: Place) -> bool:
     """Whether nothing was under way, and everything stands in whole parts."""
     sealed = ledger.sealed()
     if ledger.in_flight() or ledger.last_seq() != (sealed[-1].last_seq if sealed else 0):
@@ -139,7 +139,7 @@ def _check_it_is_not_behind(ledger: Ledger, writer: RunWriter, standing: Standin
     write-ahead file was removed, an old copy was put back): making the part again would lose answers."""
     last_seq = ledger.last_seq()
     for first_seq, files in parts_of(writer).items():
-        if any(path.relative_to(writer.out).as_posix() in standing.files for path in files.values()):
+        if any(below(path, writer.out) in standing.files for path in files.values()):
             continue
         length = part_length(files)
         if length is not None and first_seq - 1 + length > last_seq:
@@ -150,7 +150,7 @@ def _remove_leftovers(writer: RunWriter, standing: Standing) -> None:
     """Parts that were cut otherwise before the process ended: their rows stand in others by now."""
     for files in parts_of(writer).values():
         for path in files.values():
-            if path.relative_to(writer.out).as_posix() not in standing.files:
+            if below(path, writer.out) not in standing.files:
                 try:
                     path.unlink()
                 except OSError as error:

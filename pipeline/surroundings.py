@@ -21,6 +21,7 @@ from pipeline.ledger import Ledger
 from pipeline.off_loop import OffLoop, own_thread
 from pipeline.pricing import ListPrices, PriceBook
 from pipeline.sealing import PART_ITEMS
+from pipeline.store.places import Place
 from pipeline.store.writer import RunWriter
 from pipeline.transport import Transport, WireSettings, open_transport
 
@@ -40,7 +41,7 @@ class Surroundings:
     now: Callable[[], datetime] = utc_now
     clock: Clock = time.monotonic
     open_ledger: Callable[[Path], Ledger] = Ledger.open
-    run_writer: Callable[[Path, str, datetime], RunWriter] = RunWriter
+    run_writer: Callable[[Place, str, datetime], RunWriter] = RunWriter
     part_items: int = PART_ITEMS
 
 

@@ -14,6 +14,7 @@ FLOORS: list[set[str]] = [
     {"pipeline.records", "pipeline.errors"},
     {"pipeline.media.kinds", "pipeline.media.urls", "pipeline.tokens"},
     {
+        "pipeline.buckets",
         "pipeline.keytable",
         "pipeline.ledger",
         "pipeline.off_loop",
@@ -45,7 +46,7 @@ FLOORS: list[set[str]] = [
     {"pipeline.analyze", "pipeline.asking", "pipeline.estimating", "pipeline.salvage"},
     {"pipeline.surroundings", "pipeline.run"},
     {"pipeline.session"},
-    {"pipeline.launch"},
+    {"pipeline.launch", "pipeline.batch_file"},
     {"pipeline.following"},
     {"jobs"},
 ]
@@ -59,7 +60,7 @@ RULES = (
 STORED = (
     *("pipeline.ledger", "pipeline.store", "pipeline.tally", "pipeline.keytable", "pipeline.repeats"),
     *("pipeline.sealing", "pipeline.settling", "pipeline.salvage", "pipeline.session", "pipeline.report"),
-    *("pipeline.reprocessing", "pipeline.prices"),
+    *("pipeline.reprocessing", "pipeline.prices", "pipeline.buckets"),
 )
 WORLD = {
     "httpx",

@@ -59,8 +59,11 @@ class Estimate:
         return Band(*(sum(getattr(band, end) for band in bands) for end in ("low", "likely", "high")))
 
 
-async def estimate_run(plan: Plan, listed: PriceBook, *, sample: int, allow_private: bool) -> Estimate:
-    """
+async def estimate_run(
+    plan: Plan, listed: PriceBook, *, sample: int, allow_private: bool, address: str | None = None
+) -> Estimate:
+    """``address``: that of the manifest with what signs it, which the plan does not keep.
+
     Raises:
         UsageError: a person's mistake.
         StoreError: a part of the store is damaged.
@@ -68,7 +71,7 @@ async def estimate_run(plan: Plan, listed: PriceBook, *, sample: int, allow_priv
     off_loop = anyio.to_thread.run_sync
     prices = await off_loop(Prices.of, plan, listed)
     defaults = await off_loop(defaults_of, plan)
-    manifest = await off_loop(open_source, plan)
+    manifest = await off_loop(open_source, plan, address)
     await off_loop(manifest.check, defaults)
     names = [one.name for one in plan.endpoints]
     experience = await off_loop(experience_of, plan.out, plan.job, plan.model, names)

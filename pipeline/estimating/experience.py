@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
 from pipeline.errors import StoreError
 from pipeline.records import EMBEDDED, CountModality, Direction, Kind
-from pipeline.store.reader import run_facts, run_ids, scan
+from pipeline.store.places import Place
+from pipeline.store.reader import every_run, scan
 
 MOST_REPLIES = 2_000
 MOST_RUNS = 20
@@ -51,10 +51,10 @@ class Experience:
         return sum(told) / len(told) if told else None
 
 
-def experience_of(out: Path, job: str, model: str, endpoints: Collection[str]) -> Experience:
+def experience_of(out: Place, job: str, model: str, endpoints: Collection[str]) -> Experience:
     """Empty where there is no store, or nothing like it in the store."""
     try:
-        facts = [run_facts(out, run_id) for run_id in run_ids(out)]
+        facts = every_run(out)
     except StoreError:
         return Experience()
     facts.sort(key=lambda one: str(one["started_at"]), reverse=True)
@@ -72,7 +72,7 @@ def experience_of(out: Path, job: str, model: str, endpoints: Collection[str]) -
     return Experience()
 
 
-def _of_runs(out: Path, runs: list[str], model: str, endpoints: Collection[str]) -> Experience:
+def _of_runs(out: Place, runs: list[str], model: str, endpoints: Collection[str]) -> Experience:
     if not runs:
         return Experience()
     asked = (

@@ -37,7 +37,8 @@ _READ: Final = "http://, https://, data:, file:// and local paths are read"
 def checked_url(value: str, folder: str, column: str) -> str:
     """The address of a media: a URL as it stands, a local path made absolute.
 
-    ``value`` is stripped; ``folder`` is the manifest's. Scheme letters come back in lower case.
+    ``value`` is stripped; ``folder`` is the manifest's, "" of one that was fetched. Scheme letters come back
+    in lower case.
     """
     if _HTTP.fullmatch(value):
         return value if value[:4] == "http" and value[4] in "s:" else _lower_scheme(value)
@@ -111,6 +112,9 @@ def _path_of_file_url(value: str, column: str) -> str:
 
 
 def _local(value: str, path: str, folder: str, column: str) -> str:
+    if not folder and not os.path.isabs(path):
+        problem = "is no whole address, and the manifest was fetched, so that paths begin nowhere"
+        raise CellProblem(column, f"{problem}: {_shown(value)}")
     full = os.path.join(folder, path)
     # Taking `..` out by text alone would be wrong behind a symbolic link.
     if ".." not in full:

@@ -10,7 +10,7 @@ import glob
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from pathlib import Path
 from typing import Final
@@ -18,13 +18,17 @@ from typing import Final
 import polars as pl
 
 from pipeline.errors import ManifestError
+from pipeline.manifest.batch_lines import COLUMNS as LINE
+from pipeline.manifest.batch_lines import is_batch
 from pipeline.manifest.cells import CellProblem, scalar_text
 from pipeline.manifest.columnar import Columnar, open_columnar
 from pipeline.manifest.columns import READ, check_columns, overlooked
 from pipeline.manifest.delimited import Delimited, open_delimited
+from pipeline.manifest.fetching import Fetched, fetch, is_address
 from pipeline.manifest.ids import LIKE_GIVEN, IdTable
 from pipeline.manifest.ndjson import Ndjson, common_schema, open_ndjson
 from pipeline.manifest.rows import Defaults, Rows
+from pipeline.media.urls import without_signature
 from pipeline.records import BadRow, Item
 
 BATCH_ROWS: Final = 2_000
@@ -60,6 +64,7 @@ _MAGIC: Final[tuple[tuple[bytes, str], ...]] = (
     (b"\xff\xfe", "UTF-16 text (save it as UTF-8)"),
     (b"\xfe\xff", "UTF-16 text (save it as UTF-8)"),
 )
+_BATCH_NOTE: Final = "the manifest is an OpenAI batch file: its lines say what is asked, and of which model"
 _BINARY_MAGIC: Final = {"Parquet": b"PAR1", "Arrow IPC": b"ARROW1"}
 
 Source = Delimited | Ndjson | Columnar
@@ -81,6 +86,7 @@ class Manifest:
     notes: tuple[str, ...]
     _sources: tuple[Source, ...] = field(repr=False)
     _stamps: tuple[tuple[int, int], ...] = field(repr=False)
+    _fetched: Fetched | None = field(default=None, repr=False)  # its files last as long as it does
 
     def read(self, defaults: Defaults, passed: bytearray | None = None) -> Iterator[list[Item | BadRow]]:
         """All rows in order, in lists of at most 2,000; rows count from 1 over all files.
@@ -92,8 +98,9 @@ class Manifest:
             ManifestError: a file changed since it was opened.
         """
         fields = defaults.columns(self.columns)
-        every = (*READ, *fields)
         rows = Rows(defaults, self._look_alikes, fields)
+        own, record = (LINE, rows.record_of_line) if is_batch(self.columns) else (READ, rows.record)
+        every = (*own, *fields)
         row = 0
         for source, folder in self._whole_sources():
             wanted = [name for name in dict.fromkeys(every) if name in source.columns]
@@ -101,7 +108,7 @@ class Manifest:
                 present = dict(zip(wanted, columns, strict=True))
                 height = len(columns[0]) if columns else 0
                 if passed is not None and rows.pass_over_all(
-                    present.get("id"), passed[row + 1 : row + 1 + height]
+                    present.get(own[0]), passed[row + 1 : row + 1 + height]
                 ):
                     row += height
                     continue
@@ -112,9 +119,9 @@ class Manifest:
                 batch: list[Item | BadRow] = []
                 for row, values in enumerate(cells, row + 1):  # noqa: B020  # rows go on counting
                     if passed is not None and passed[row]:
-                        rows.pass_over(row, values, folder)
+                        rows.pass_over(row, values, folder, record)
                         continue
-                    batch.append(rows.record(row, values, folder))
+                    batch.append(record(row, values, folder))
                     if len(batch) == BATCH_ROWS:
                         yield batch
                         batch = []
@@ -181,17 +188,19 @@ class Manifest:
         for source, stamp in zip(self._sources, self._stamps, strict=True):
             if _stamp(source.path) != stamp:
                 raise ManifestError(source.path, "changed after it was checked; start again")
-            yield source, os.path.abspath(source.path.parent)
+            # Paths in a manifest that was fetched begin nowhere on this machine.
+            yield source, os.path.abspath(source.path.parent) if self._fetched is None else ""
 
     def _look_alikes(self) -> IdTable:
         """Explicit ids that could be taken for ids we give: one pass over the id column alone."""
         table = IdTable()
+        column = LINE[0] if is_batch(self.columns) else READ[0]
         for source in self._sources:
-            if "id" in source.columns:
-                for (cells,) in source.cells(["id"]):
+            if column in source.columns:
+                for (cells,) in source.cells([column]):
                     for cell in cells:
                         try:
-                            item_id = scalar_text(cell, "id")
+                            item_id = scalar_text(cell, column)
                         except CellProblem:
                             continue
                         if item_id is not None and LIKE_GIVEN.fullmatch(item_id):
@@ -199,13 +208,22 @@ class Manifest:
         return table
 
 
-def open_manifest(path_or_glob: str) -> Manifest:
-    """Open, confirm and scan a manifest.
+def open_manifest(path_or_glob: str, *, ca_file: Path | None = None) -> Manifest:
+    """Open, confirm and scan a manifest; one at an address is fetched first.
 
     Raises:
         ManifestError: missing, empty, not what its ending says, broken, or without a column to ask about.
     """
-    paths = _paths(path_or_glob)
+    if not is_address(path_or_glob):
+        return _opened(_paths(path_or_glob))
+    fetched = fetch(path_or_glob, ca_file=ca_file)
+    try:
+        return replace(_opened(fetched.paths), _fetched=fetched)
+    except ManifestError as error:
+        raise error.of(without_signature(path_or_glob)) from None
+
+
+def _opened(paths: list[Path]) -> Manifest:
     file_format = _format(paths[0])
     for path in paths:
         if (other := _format(path)) != file_format:
@@ -219,9 +237,16 @@ def open_manifest(path_or_glob: str) -> Manifest:
         columns = _common_columns(sources)
         digest = _digest(paths)
     except OSError as error:
-        raise ManifestError(error.filename or path_or_glob, error.strerror or str(error)) from error
+        raise ManifestError(error.filename or paths[0], error.strerror or str(error)) from error
     return Manifest(
-        tuple(paths), file_format, columns, rows_total, digest, overlooked(columns), sources, stamps
+        tuple(paths),
+        file_format,
+        columns,
+        rows_total,
+        digest,
+        (_BATCH_NOTE,) if is_batch(columns) else overlooked(columns),
+        sources,
+        stamps,
     )
 
 
@@ -272,7 +297,8 @@ def _open(path: Path, file_format: str) -> Source:
         if _text_like(head) == "CSV":
             raise ManifestError(path, "is not NDJSON, as its ending says; it looks like CSV", line=1)
         source = open_ndjson(path)
-        check_columns(path, source.columns) if source.rows_total else None
+        if source.rows_total and not is_batch(source.columns):
+            check_columns(path, source.columns)
         return source
     if (found := _text_like(head)) in ("NDJSON", "HTML"):
         raise ManifestError(path, f"is not {file_format}, as its ending says; it looks like {found}", line=1)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import orjson
 
 from pipeline.errors import PromptError, PromptFailed, RowError
+from pipeline.manifest.batch_lines import asked_by
 from pipeline.manifest.cells import (
     CellProblem,
     absent,
@@ -64,6 +65,10 @@ class Defaults:
         return tuple(dict.fromkeys(name for one in self.templates for name in one.columns(offered)))
 
 
+Record = Callable[[int, tuple[object, ...], str], Item | BadRow]
+"""(row, its cells, where local paths begin) → what it is: `Rows.record` or `Rows.record_of_line`."""
+
+
 class Rows:
     """Turns the rows of one reading into records; remembers ids, and nothing else that grows."""
 
@@ -103,16 +108,9 @@ class Rows:
                 raise CellProblem(None, "holds neither media nor a prompt")
         except CellProblem as found:
             return self._bad(row, explicit, cells[:_READ], found)
-        if explicit is None:
-            item_id = self._ids.default(_basis(media, values, prompt))
-        elif self._ids.claim(explicit):
-            item_id = explicit
-        else:
-            item_id = self._ids.numbered(explicit)
-            repeated = (
-                f"the id {shortened(explicit)!r} came before; this row is filed as {shortened(item_id)!r}"
-            )
-            return BadRow(item_id, row, RowError(row, repeated, column="id"))
+        item_id = self._id_of(row, explicit, "id", _basis(media, values, prompt) if explicit is None else [])
+        if isinstance(item_id, BadRow):
+            return item_id
         if prompt is None or "prompt" in defaults.insists:
             prompt = defaults.prompt if type(defaults.prompt) is str else None
         if system is None or "system" in defaults.insists:
@@ -131,6 +129,47 @@ class Rows:
             except PromptError as problem:
                 return BadRow(item_id, row, PromptFailed(row, str(problem)))
         return Item(item_id, row, request)
+
+    def record_of_line(self, row: int, cells: tuple[object, ...], folder: str) -> Item | BadRow:
+        """The same for a line of an OpenAI batch file; ``cells`` are those of ``batch_lines.COLUMNS``."""
+        id_cell, _, url, body, *_ = cells
+        explicit: str | None = None
+        try:
+            explicit = scalar_text(id_cell, "custom_id")
+            asked = asked_by(url, body)
+            values = [value for _, value in asked.media]
+            media = tuple([Media(kind, checked_url(value, folder, "body")) for kind, value in asked.media])
+            if not media and not asked.prompt:
+                raise CellProblem("body", "asks nothing: its user message holds neither text nor media")
+        except CellProblem as found:
+            return self._bad(row, explicit, cells, found)
+        prompt = asked.prompt or ""
+        item_id = self._id_of(row, explicit, "custom_id", _basis(media, values, prompt))
+        if isinstance(item_id, BadRow):
+            return item_id
+        defaults = self._defaults
+        system = asked.system
+        if system is None or "system" in defaults.insists:
+            system = defaults.system if type(defaults.system) is str else system
+        request = Request(
+            defaults.model if asked.model is None else asked.model.strip(),
+            prompt,
+            media,
+            {**defaults.parameters, **asked.parameters},
+            system,
+            defaults.schema,
+        )
+        return Item(item_id, row, request)
+
+    def _id_of(self, row: int, explicit: str | None, column: str, basis: list[str]) -> str | BadRow:
+        """Its own id, or one made of its ``basis``; a bad row where the id is taken."""
+        if explicit is None:
+            return self._ids.default(basis)
+        if self._ids.claim(explicit):
+            return explicit
+        item_id = self._ids.numbered(explicit)
+        repeated = f"the id {shortened(explicit)!r} came before; this row is filed as {shortened(item_id)!r}"
+        return BadRow(item_id, row, RowError(row, repeated, column=column))
 
     def _filled_in(
         self, request: Request, wants_prompt: bool, wants_system: bool, cells: tuple[object, ...]
@@ -162,7 +201,7 @@ class Rows:
                 self._ids.numbered(cell)  # type: ignore[arg-type]
         return True
 
-    def pass_over(self, row: int, cells: tuple[object, ...], folder: str) -> None:
+    def pass_over(self, row: int, cells: tuple[object, ...], folder: str, record: Record) -> None:
         """Take the row's id, as ``record`` would, and nothing else."""
         if type(cells[0]) is str and cells[0]:
             try:
@@ -173,7 +212,7 @@ class Rows:
                 if not self._ids.claim(explicit):
                     self._ids.numbered(explicit)
                 return
-        self.record(row, cells, folder)
+        record(row, cells, folder)
 
     def _bad(self, row: int, explicit: str | None, cells: Iterable[object], found: CellProblem) -> BadRow:
         if explicit is None:

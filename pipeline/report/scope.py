@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -13,7 +12,8 @@ import polars as pl
 from pipeline.pricing import PriceBook
 from pipeline.records import EMBEDDED
 from pipeline.report.repricing import repriced
-from pipeline.store.reader import run_facts, run_ids, scan
+from pipeline.store.places import Place
+from pipeline.store.reader import every_run, scan
 
 _ENDED: Final = {
     "results": pl.col("finished_at"),
@@ -27,7 +27,7 @@ class Scope:
     """``job`` and ``run_id`` None: all of them. ``rehearsals``: embedded answers, instead of real ones; the
     two are never added up."""
 
-    out: Path
+    out: Place
     job: str | None = None
     run_id: str | None = None
     rehearsals: bool = False
@@ -68,7 +68,7 @@ class Scope:
         """run.json of each run in this scope, oldest first."""
         runs = [
             facts
-            for facts in (run_facts(self.out, run_id) for run_id in run_ids(self.out))
+            for facts in every_run(self.out)
             if self.job in (None, facts["job"])
             and self.run_id in (None, facts["run_id"])
             and (facts["plan"]["endpoint"] == EMBEDDED) == self.rehearsals

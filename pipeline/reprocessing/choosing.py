@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,6 +10,7 @@ import polars as pl
 from pipeline.errors import ManifestError
 from pipeline.manifest import Defaults, Manifest, open_manifest
 from pipeline.reprocessing.selection import SELECTION, selection_path
+from pipeline.store.places import Place, on_disk
 from pipeline.store.reader import latest_outcomes, run_facts, scan
 
 CHOSEN = (
@@ -28,7 +28,9 @@ CHOSEN = (
 _NO_DEFAULTS = Defaults(model="", prompt="", parameters={})
 
 
-def choose(out: Path, job: str, run_id: str | None, where: pl.Expr, limit: int | None = None) -> pl.DataFrame:
+def choose(
+    out: Place, job: str, run_id: str | None, where: pl.Expr, limit: int | None = None
+) -> pl.DataFrame:
     """The items of a job whose latest outcome (of that run, where one is named) passes the filter.
 
     In the columns of `CHOSEN`, by run and row; the first ``limit`` of them.
@@ -43,7 +45,7 @@ def choose(out: Path, job: str, run_id: str | None, where: pl.Expr, limit: int |
     return (chosen if limit is None else chosen.head(limit)).collect()
 
 
-def traced(out: Path, chosen: pl.DataFrame) -> pl.DataFrame:
+def traced(out: Place, chosen: pl.DataFrame) -> pl.DataFrame:
     """The chosen items as a selection: each with its manifest, as that is now, and its row there.
 
     The row is null where the manifest cannot be read any more, or no longer holds the item. Rows of one
@@ -59,13 +61,13 @@ def traced(out: Path, chosen: pl.DataFrame) -> pl.DataFrame:
     return traced.sort("manifest", "manifest_row", nulls_last=True, maintain_order=True)
 
 
-def _by_run(out: Path, chosen: pl.DataFrame) -> list[tuple[dict[str, Any], pl.DataFrame]]:
+def _by_run(out: Place, chosen: pl.DataFrame) -> list[tuple[dict[str, Any], pl.DataFrame]]:
     runs = chosen.partition_by("run_id", maintain_order=True)
     return [(run_facts(out, of_run["run_id"][0]), of_run) for of_run in runs]
 
 
 def _places(
-    out: Path, facts: Mapping[str, Any], of_run: pl.DataFrame
+    out: Place, facts: Mapping[str, Any], of_run: pl.DataFrame
 ) -> list[tuple[tuple[str, str | None], pl.DataFrame]]:
     """((manifest, its digest when ``row`` was told), items) of a run: of one that reprocessed, by where its
     own selection had them from."""
@@ -75,7 +77,9 @@ def _places(
     path = selection_path(out, facts["run_id"])
     if not path.is_file():
         return [((plan["manifest"], None), of_run)]
-    earlier = pl.read_parquet(path, columns=["item_id", "manifest", "manifest_digest", "manifest_row"])
+    earlier = pl.read_parquet(
+        on_disk(path), columns=["item_id", "manifest", "manifest_digest", "manifest_row"]
+    )
     known = of_run.drop("row").join(earlier, on="item_id", how="left", maintain_order="left")
     known = known.rename({"manifest_row": "row"})
     return [

@@ -6,11 +6,11 @@ An estimate, in floats; nothing here reaches the store.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 
 from pipeline.plan import Anew
+from pipeline.store.places import Place
 from pipeline.store.reader import scan
 
 _KINDS = (
@@ -30,7 +30,7 @@ class Forecast:
     cost: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
 
-def forecast(out: Path, job: str, chosen: pl.DataFrame, anew: Anew, model: str) -> Forecast:
+def forecast(out: Place, job: str, chosen: pl.DataFrame, anew: Anew, model: str) -> Forecast:
     """``model``: for rows that could not be asked before.
 
     An item is told by replies of the model it will go to: about media of the same kinds, else about any.

@@ -21,6 +21,7 @@ from pipeline.manifest import Defaults, Manifest, open_manifest
 from pipeline.media.urls import storable
 from pipeline.plan import Anew, Plan
 from pipeline.records import BadRow, Item, Media, Request
+from pipeline.store.places import Place, on_disk
 from pipeline.store.writer import RunWriter
 from pipeline.templates import is_template
 
@@ -152,7 +153,7 @@ Source = Manifest | Selection
 """What the rows of a run are read from."""
 
 
-def selection_path(out: Path, run_id: str) -> Path:
+def selection_path(out: Place, run_id: str) -> Place:
     return out / "runs" / run_id / "selection.parquet"
 
 
@@ -167,21 +168,23 @@ def write_selection(plan: Plan, selection: pl.DataFrame) -> None:
     writer.write_selection(selection.select(SELECTION.names()))
 
 
-def open_source(plan: Plan) -> Source:
-    """What the plan's rows are read from: its manifest, or its selection.
+def open_source(plan: Plan, address: str | None = None) -> Source:
+    """What the plan's rows are read from: its manifest, or its selection. ``address``: the manifest's with
+    its signature, which the plan does not keep.
 
     Raises:
         ManifestError: it cannot be read.
     """
     if plan.anew is None:
-        return open_manifest(plan.manifest)
-    path = selection_path(plan.out, plan.run_id)
+        return open_manifest(address or plan.manifest, ca_file=plan.ca_file)
+    place = selection_path(plan.out, plan.run_id)
     try:
+        path = on_disk(place)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ManifestError(path, f"cannot be read ({error}); reprocess again") from None
+        raise ManifestError(place, f"cannot be read ({error}); reprocess again") from None
     return Selection(path, plan.anew, rows, f"sha256:{digest}")
 
 

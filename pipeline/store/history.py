@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 
+from pipeline.store.places import Place
 from pipeline.store.reader import scan
 
 
@@ -24,7 +24,7 @@ class History:
         return self.results.is_empty() and self.rest.is_empty()
 
 
-def history_of(out: Path, job: str, item_id: str) -> History:
+def history_of(out: Place, job: str, item_id: str) -> History:
     """Raises StoreError where there is no store."""
 
     def of(dataset: str, *order: str) -> pl.DataFrame:
@@ -38,7 +38,7 @@ def history_of(out: Path, job: str, item_id: str) -> History:
     )
 
 
-def similar_ids(out: Path, job: str, item_id: str, most: int = 5) -> list[str]:
+def similar_ids(out: Place, job: str, item_id: str, most: int = 5) -> list[str]:
     """Ids of the job that hold the text, for somebody who typed half of one."""
     found = (
         scan(out, "results")

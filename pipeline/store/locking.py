@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import StoreError
+from pipeline.store.leasing import leased, machine_of
+from pipeline.store.places import InBucket, Place, state_folder
 
 # File systems on other machines, by the names the Linux kernel gives them: SQLite's locks and flushes do not
 # hold there (sqlite.org/howtocorrupt.html, "Filesystems with broken or missing lock implementations").
@@ -64,19 +66,31 @@ def _file_system(folder: Path, mounts: str) -> str | None:
 
 
 @contextmanager
-def job_lock(out: Path, job: str, run_id: str) -> Iterator[None]:
-    """Hold the job's lock for the length of a run.
+def job_lock(out: Place, job: str, run_id: str) -> Iterator[None]:
+    """Hold the job's lock for the length of a run; of a store in a bucket, among machines as well.
 
     Raises:
         StoreError: another process runs this job on this store, or the folder takes no lock.
     """
-    path = out / "runs" / f".lock-{job}"
+    if isinstance(out, InBucket):
+        folder = state_folder(out)
+        with _locked(folder, out, job, run_id), leased(out, job, run_id, machine_of(folder)):
+            yield
+    else:
+        with _locked(out / "runs", out, job, run_id):
+            yield
+
+
+@contextmanager
+def _locked(folder: Path, out: Place, job: str, run_id: str) -> Iterator[None]:
+    path = folder / f".lock-{job}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise StoreError(
-            f"--out {out}: cannot write there ({error.strerror}); choose another folder"
+            f"--out {out}: cannot write {'there' if isinstance(out, Path) else path} ({error.strerror}); "
+            "choose another folder"
         ) from None
     try:
         try:

@@ -15,10 +15,13 @@ import polars as pl
 
 from pipeline.errors import StoreError
 from pipeline.records import EMBEDDED
+from pipeline.store.places import Place, all_on_disk, found, on_disk
 from pipeline.store.schemas import SCHEMAS
 
+PARTS = "date=*/run=*/*.parquet"
 
-def scan(out: Path, dataset: str) -> pl.LazyFrame:
+
+def scan(out: Place, dataset: str) -> pl.LazyFrame:
     """One dataset of the store, lazily; empty where nothing was written yet.
 
     Raises:
@@ -28,13 +31,21 @@ def scan(out: Path, dataset: str) -> pl.LazyFrame:
         raise StoreError(f"--out {out}: there is no store here; `mediabatch run` makes one")
     schema = SCHEMAS[dataset]
     keys = {"date": pl.Date(), "run": pl.String()}
-    if not any((out / dataset).glob("date=*/run=*/*.parquet")):
+    files: Path | list[Path]
+    if isinstance(out, Path):
+        files = Path(glob.escape(str(out / dataset))) / PARTS
+        is_empty = not any((out / dataset).glob(PARTS))
+    else:
+        files = all_on_disk(found(out / dataset, PARTS))
+        is_empty = not files
+    if is_empty:
         return pl.LazyFrame(schema={**schema, **keys})
     return pl.scan_parquet(
-        Path(glob.escape(str(out / dataset))) / "date=*" / "run=*" / "*.parquet",
+        files,
         schema=schema,
         hive_partitioning=True,
         hive_schema=keys,
+        glob=isinstance(files, Path),
         missing_columns="insert",
         extra_columns="ignore",
     )
@@ -62,65 +73,69 @@ def latest_outcomes(results: pl.LazyFrame, *, rehearsals: bool = False) -> pl.La
     return ranked.join(newest, on=["_item", "_rank"], how="semi").drop("_item", "_rank", "_run")
 
 
-def has_store(out: Path) -> bool:
+def has_store(out: Place) -> bool:
     return (out / "runs").is_dir()
 
 
-def has_run(out: Path, run_id: str) -> bool:
+def has_run(out: Place, run_id: str) -> bool:
     return (out / "runs" / run_id / "run.json").is_file()
 
 
-def run_ids(out: Path) -> list[str]:
-    """All runs of the store, oldest first.
+def every_run(out: Place) -> list[dict[str, Any]]:
+    """What run.json says of every run of the store, by name.
 
     Raises:
-        StoreError: there is no store at ``out``.
+        StoreError: there is no store at ``out``, or a run.json is damaged.
     """
-    folder = out / "runs"
-    if not folder.is_dir():
+    if not (out / "runs").is_dir():
         raise StoreError(f"--out {out}: there is no store here; `mediabatch run` makes one")
-    return sorted(path.name for path in folder.iterdir() if (path / "run.json").is_file())
+    told = found(out / "runs", "*/run.json")
+    return [_facts(place, file) for place, file in zip(told, all_on_disk(told), strict=True)]
 
 
-def remembered_level(out: Path, endpoint: str, model: str) -> int | None:
+def remembered_level(out: Place, endpoint: str, model: str) -> int | None:
     """How many slots proved themselves at this endpoint in the newest run that asked it for this model."""
     found: list[tuple[str, int]] = []
     with suppress(StoreError):
-        for run_id in run_ids(out):
-            facts = run_facts(out, run_id)
+        for facts in every_run(out):
             level: int | None = facts.get("levels", {}).get(endpoint)
             if level is not None and facts["plan"]["model"] == model:
                 found.append((facts["started_at"], level))
     return max(found)[1] if found else None
 
 
-def run_facts(out: Path, run_id: str) -> dict[str, Any]:
+def run_facts(out: Place, run_id: str) -> dict[str, Any]:
     """What run.json says.
 
     Raises:
         StoreError: the store has no such run, or what it says is damaged.
     """
-    path = out / "runs" / run_id / "run.json"
+    place = out / "runs" / run_id / "run.json"
     try:
-        facts: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        return _facts(place, on_disk(place))
     except OSError:
         raise StoreError(f"--out {out}: no run {run_id!r} here") from None
+
+
+def _facts(place: Place, file: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads(file.read_text("utf-8"))
     except ValueError:
-        raise StoreError(f"{path} is damaged: put back a copy of it") from None
+        raise StoreError(f"{place} is damaged: put back a copy of it") from None
     return facts
 
 
-def runs_of(out: Path, job: str) -> list[dict[str, Any]]:
+def runs_of(out: Place, job: str) -> list[dict[str, Any]]:
     """What run.json says of every run of a job, oldest first; by time, for a person may have named a run.
 
     Raises:
         StoreError: there is no store at ``out``.
     """
-    runs = [facts for facts in (run_facts(out, run_id) for run_id in run_ids(out)) if facts["job"] == job]
+    runs = [facts for facts in every_run(out) if facts["job"] == job]
     return sorted(runs, key=lambda facts: (str(facts["started_at"]), str(facts["run_id"])))
 
 
-def answered_requests(out: Path, job: str, *, but_run: str) -> pl.DataFrame:
+def answered_requests(out: Place, job: str, *, but_run: str) -> pl.DataFrame:
     """``key`` (the first 64 bits of a request key) and ``run_id`` of every request that the job had answered
     ``ok`` in other runs, the newest run each. Rehearsals never count.
 
@@ -156,10 +171,10 @@ def answered_requests(out: Path, job: str, *, but_run: str) -> pl.DataFrame:
         ) from None
 
 
-def _damaged_part(out: Path, dataset: str) -> Path | None:
-    for path in sorted((out / dataset).glob("date=*/run=*/*.parquet")):
+def _damaged_part(out: Place, dataset: str) -> Place | None:
+    for path in found(out / dataset, PARTS):
         try:
-            pl.read_parquet(path, hive_partitioning=False)
+            pl.read_parquet(on_disk(path), hive_partitioning=False)
         except (pl.exceptions.PolarsError, OSError):
             return path
     return None

@@ -9,6 +9,7 @@ from decimal import Decimal
 import polars as pl
 
 from pipeline.records import Duplicate, RestStatus
+from pipeline.store.places import all_on_disk
 from pipeline.store.rows import frame_of
 from pipeline.store.schemas import COST, REST, RESULTS
 from pipeline.store.writer import RunWriter
@@ -73,11 +74,8 @@ class Duplicates:
         A duplicate has its first's outcome and answer, no attempts, no tokens of its own, and costs nothing.
         """
         gathered = self._gathered.frame()
-        firsts = (
-            pl.scan_parquet(writer.parts("results"))
-            if writer.parts("results")
-            else pl.LazyFrame(schema=RESULTS)
-        )
+        parts = all_on_disk(writer.parts("results"))
+        firsts = pl.scan_parquet(parts) if parts else pl.LazyFrame(schema=RESULTS)
         columns = [*RESULTS.names(), *(name for name in firsts.collect_schema() if name == PARSED)]
         rows = gathered["first_row"].unique().implode()
         firsts = firsts.filter(pl.col("row").is_in(rows))

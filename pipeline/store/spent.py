@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import polars as pl
 
 from pipeline.records import EMBEDDED
+from pipeline.store.places import Place
 from pipeline.store.reader import scan
 
 LONGEST_RUN = timedelta(days=31)
 """Parts are kept by the day their run began: a day's spending is in those of at most so long before."""
 
 
-def possibly_spent_in(out: Path, run_id: str) -> Decimal:
+def possibly_spent_in(out: Place, run_id: str) -> Decimal:
     """What the possibly billed attempts of a run may have cost, an estimate.
 
     Raises:
@@ -26,7 +26,9 @@ def possibly_spent_in(out: Path, run_id: str) -> Decimal:
     return _sum(attempts, "possible_cost")
 
 
-def spent_on(out: Path, day: date, timezone: ZoneInfo, currency: str, *, rehearsals: bool = False) -> Decimal:
+def spent_on(
+    out: Place, day: date, timezone: ZoneInfo, currency: str, *, rehearsals: bool = False
+) -> Decimal:
     """Over all jobs, on that day in ``timezone``; rehearsals apart.
 
     Raises:

@@ -1,18 +1,16 @@
-"""Parts of one run, written aside, flushed to the disk, then renamed: a part is whole or not there at all."""
+"""Parts of one run, each written as `places` does it: whole, or not there at all."""
 
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 
 import orjson
 import polars as pl
 
 from pipeline.errors import StoreError, StoreUnwritable
+from pipeline.store.places import InBucket, Place, below, found, write_whole
 from pipeline.store.rows import Part
 from pipeline.typed.columns import parsed_column
 from pipeline.typed.schema import AnswerSchema
@@ -25,7 +23,7 @@ class RunWriter:
     have a ``schema``, results end in a column of what it makes of their texts.
     """
 
-    def __init__(self, out: Path, run_id: str, started_at: datetime) -> None:
+    def __init__(self, out: Place, run_id: str, started_at: datetime) -> None:
         self.out = out
         self.run_id = run_id
         self.schema: AnswerSchema | None = None
@@ -37,9 +35,12 @@ class RunWriter:
         Raises:
             StoreError: the output folder cannot be made or written.
         """
+        folder = self.run_folder
+        if isinstance(folder, InBucket):
+            return  # the lock, which is an object there, has been written by now
         try:
-            self.run_folder.mkdir(parents=True, exist_ok=True)
-            probe = self.run_folder / ".writable"
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".writable"
             probe.touch()
             probe.unlink()
         except OSError as error:
@@ -48,17 +49,17 @@ class RunWriter:
             ) from None
 
     @property
-    def run_folder(self) -> Path:
+    def run_folder(self) -> Place:
         return self.out / "runs" / self.run_id
 
-    def dataset_folder(self, name: str) -> Path:
+    def dataset_folder(self, name: str) -> Place:
         return self.out / name / self._partition
 
-    def parts(self, name: str) -> list[Path]:
+    def parts(self, name: str) -> list[Place]:
         """The parts of this run in a dataset, in the order of the ledger."""
-        return sorted(self.dataset_folder(name).glob("part-*.parquet"))
+        return found(self.dataset_folder(name), "part-*.parquet")
 
-    def numbered_parts(self, name: str) -> dict[int, Path]:
+    def numbered_parts(self, name: str) -> dict[int, Place]:
         """The same by first ledger sequence."""
         return {int(path.stem.removeprefix("part-")): path for path in self.parts(name)}
 
@@ -73,7 +74,7 @@ class RunWriter:
             if name == "results" and self.schema is not None:
                 frame = frame.with_columns(parsed_column(frame["status"], frame["text"], self.schema))
             path = self.dataset_folder(name) / f"part-{sequence:010d}.parquet"
-            written[path.relative_to(self.out).as_posix()] = self._write_frame(path, frame)
+            written[below(path, self.out)] = self._write_frame(path, frame)
         return written
 
     def write_rest(self, rest: pl.DataFrame) -> None:
@@ -92,7 +93,7 @@ class RunWriter:
         text = orjson.dumps(facts, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
         self._write(self.run_folder / "run.json", text)
 
-    def _replace(self, path: Path, frame: pl.DataFrame) -> None:
+    def _replace(self, path: Place, frame: pl.DataFrame) -> None:
         if frame.height:
             self._write_frame(path, frame)
         else:
@@ -101,28 +102,12 @@ class RunWriter:
             except OSError as error:
                 raise StoreUnwritable(path, error.strerror or str(error)) from None
 
-    def _write_frame(self, path: Path, frame: pl.DataFrame) -> bytes:
+    def _write_frame(self, path: Place, frame: pl.DataFrame) -> bytes:
         buffer = io.BytesIO()
         frame.write_parquet(buffer, compression="zstd", statistics=True)
         content = buffer.getvalue()
         self._write(path, content)
         return content
 
-    def _write(self, path: Path, content: bytes) -> None:
-        aside = path.with_name(path.name + ".aside")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            aside.replace(path)
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the rename itself must survive a power cut
-            finally:
-                os.close(folder)
-        except OSError as error:
-            with suppress(OSError):
-                aside.unlink(missing_ok=True)  # on a full disk, half a part is in the way
-            raise StoreUnwritable(path, error.strerror or str(error)) from None
+    def _write(self, path: Place, content: bytes) -> None:
+        write_whole(path, content)

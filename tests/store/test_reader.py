@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import BadInput, RowError, StoreError
 from pipeline.records import BadRow, NotAttempted
 from pipeline.store.history import history_of, similar_ids
-from pipeline.store.reader import latest_outcomes, remembered_level, run_facts, run_ids, scan
+from pipeline.store.reader import every_run, latest_outcomes, remembered_level, run_facts, scan
 from pipeline.store.schemas import RESULTS, SCHEMAS
 from tests.made import NOW, attempt, item, outcome, write
 
@@ -27,7 +27,7 @@ def test_a_dataset_that_was_never_written_is_empty_with_all_columns(tmp_path: Pa
     assert found.schema == {**SCHEMAS[dataset], "date": pl.Date(), "run": pl.String()}
 
 
-@pytest.mark.parametrize("reading", [lambda out: scan(out, "results"), run_ids])
+@pytest.mark.parametrize("reading", [lambda out: scan(out, "results"), every_run])
 def test_where_there_is_no_store_a_sentence_says_so(tmp_path: Path, reading: Any):
     with pytest.raises(StoreError, match="there is no store here; `mediabatch run` makes one"):
         reading(tmp_path / "nowhere")
@@ -148,7 +148,7 @@ def test_runs_are_those_with_facts(tmp_path: Path):
     write(tmp_path, outcome(), run_id="r2")
     write(tmp_path, outcome(), run_id="r1")
     (tmp_path / "runs" / "half-made").mkdir()
-    assert run_ids(tmp_path) == ["r1", "r2"]
+    assert [facts["run_id"] for facts in every_run(tmp_path)] == ["r1", "r2"]
     assert run_facts(tmp_path, "r1")["job"] == "default"
     with pytest.raises(StoreError, match="no run 'r9' here"):
         run_facts(tmp_path, "r9")
