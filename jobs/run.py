@@ -15,6 +15,7 @@ from jobs.asking import asking_options, parameters_of, prompt_of
 from jobs.dry_run import show_requests
 from jobs.endpoint import absolute, filled, reach_options, secrets_of
 from jobs.endpoint_tables import endpoint_plans, fallbacks
+from jobs.media import checked_media, media_options
 from jobs.night import evening_of, evening_options, spend
 from jobs.options import (
     checked_name,
@@ -72,6 +73,7 @@ from pipeline.typed.sources import read_schema
     help="The longest answer, in tokens.",
 )
 @asking_options
+@media_options(otherwise="url")
 @reach_options
 @spending_options
 @option("--limit", type=click.IntRange(0), help="Ask only the first N rows: a canary.")
@@ -125,7 +127,7 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
     assert prompt is not None  # it has a default
     started_at = datetime.now(UTC)
     state_dir: Path | None = options["state_dir"]
-    return Plan(
+    plan = Plan(
         run_id=checked_name("--run-id", options["run_id"]) or new_run_id(started_at),
         job=options["job"],
         manifest=os.path.abspath(options["manifest"]),
@@ -148,6 +150,9 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
         timezone=options["timezone"],
         retry=RetryRules(max_attempts=options["max_attempts"] or RetryRules().max_attempts),
         timeouts=timeouts_of(options["timeout"] or Timeouts().total_s),
+        media=options["media"] or "url",
+        allow_private=bool(options["allow_private"]),
+        image_max_px=options["image_max_px"],
         limit=options["limit"],
         stop_if_unseen=options["stop_if_unseen"],
         max_failed=options["max_failed"],
@@ -155,3 +160,4 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
         again=options["again"],
         state_dir=None if state_dir is None else state_dir.absolute(),
     )
+    return checked_media(plan)

@@ -97,19 +97,22 @@ def parts_of(writer: RunWriter) -> dict[int, dict[str, Path]]:
 def part_length(files: Mapping[str, Path]) -> int | None:
     """How many sequences a part covers; None where its files do not tell.
 
-    Each sequence is one attempt, with the item's end or without; or a bad row, which has no attempt.
+    Each sequence is one attempt, with the item's end or without; or an end that has no attempt of its own: of
+    a bad row, or of an item that could not be asked again. (Where the last attempt of that one stands in the
+    same part, this tells one less.)
     """
     try:
-        attempts = (
-            pl.scan_parquet(files["attempts"]).select(pl.len()).collect().item() if "attempts" in files else 0
-        )
         if "results" not in files:
-            return attempts or None
-        asked = pl.read_parquet(files["results"], columns=["attempts"], hive_partitioning=False)["attempts"]
+            path = files.get("attempts")
+            return None if path is None else pl.scan_parquet(path).select(pl.len()).collect().item() or None
+        ended = pl.read_parquet(files["results"], columns=["item_id", "attempts"], hive_partitioning=False)
+        if "attempts" not in files:
+            return ended.height if (ended["attempts"] == 0).all() else None
+        made = pl.read_parquet(files["attempts"], columns=["item_id", "attempt"], hive_partitioning=False)
     except (pl.exceptions.PolarsError, OSError):
         return None
-    bad_rows = int((asked == 0).sum())
-    return None if "attempts" not in files and bad_rows < asked.len() else int(attempts) + bad_rows
+    alone = ended.join(made, left_on=["item_id", "attempts"], right_on=["item_id", "attempt"], how="anti")
+    return made.height + alone.height
 
 
 def fingerprint(path: Path) -> list[object] | None:
