@@ -14,7 +14,7 @@ from pipeline.dialects import DIALECTS
 from pipeline.manifest import open_manifest
 from pipeline.media.urls import storable
 from pipeline.plan import EndpointPlan, Plan
-from pipeline.records import BadRow, Item
+from pipeline.records import BadRow, Item, Media
 
 SHOWN = 3
 """Rows."""
@@ -51,7 +51,7 @@ def _told(plan: Plan, rows: Iterator[Item | BadRow]) -> Iterator[dict[str, Any]]
         dialect = DIALECTS[endpoint.dialect]
         # Without signatures and content, as the store has them.
         urls = [
-            f"<{media.url} as a data: URL>" if media.is_local else storable(media.url)
+            f"<{storable(media.url)} as a data: URL>" if _goes_inline(media, plan) else storable(media.url)
             for media in request.media
         ]
         yield {
@@ -59,6 +59,10 @@ def _told(plan: Plan, rows: Iterator[Item | BadRow]) -> Iterator[dict[str, Any]]
             "url": f"{endpoint.name}{dialect.path}",
             "body": orjson.loads(dialect.render(request, urls)),
         }
+
+
+def _goes_inline(media: Media, plan: Plan) -> bool:
+    return media.is_local or (plan.media == "inline" and not media.is_inline)
 
 
 def _endpoint(plan: Plan, model: str) -> EndpointPlan:

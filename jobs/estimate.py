@@ -40,7 +40,6 @@ def _options_of_run(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="How many requests of each kind of media to look at.",
 )
-@option("--allow-private", is_flag=True, help="Look at media on this network's own addresses too.")
 @click.pass_context
 @plainly
 def estimate(ctx: click.Context, /, **options: Any) -> None:
@@ -53,7 +52,7 @@ def estimate(ctx: click.Context, /, **options: Any) -> None:
     canary (`run --limit 50`) makes it narrow: what it came to is then compared with what the rules say.
     """
     plan = planned(ctx, options)
-    told = anyio.run(_estimated, plan, options["sample"], options["allow_private"], signed_manifest(options))
+    told = anyio.run(_estimated, plan, options["sample"], signed_manifest(options))
     keep(plan, told.digest, _facts(told))
     if options["as_json"]:
         click.echo(orjson.dumps(_facts(told), option=orjson.OPT_INDENT_2).decode())
@@ -61,8 +60,8 @@ def estimate(ctx: click.Context, /, **options: Any) -> None:
         _show(told, plan)
 
 
-async def _estimated(plan: Plan, sample: int, allow_private: bool, address: str | None) -> Estimate:
-    return await estimate_run(plan, ListPrices(), sample=sample, allow_private=allow_private, address=address)
+async def _estimated(plan: Plan, sample: int, address: str | None) -> Estimate:
+    return await estimate_run(plan, ListPrices(), sample=sample, address=address)
 
 
 def _facts(told: Estimate) -> dict[str, Any]:

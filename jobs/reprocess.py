@@ -16,6 +16,7 @@ import polars as pl
 from jobs.asking import PARAMETERS, asking_options, parameters_of, prompt_of
 from jobs.endpoint import absolute, base_url_of, filled, reach_options, secrets_of
 from jobs.endpoint_tables import endpoint_plans, fallbacks
+from jobs.media import checked_media, media_options
 from jobs.night import evening_of, evening_options, spend
 from jobs.options import Fault, checked_name, config_option, job_option, option, out_option, plainly
 from jobs.spending import spending_options
@@ -60,6 +61,7 @@ IDS_SHOWN = 5
 @click.option("--limit", type=click.IntRange(0), help="Only the first N of the chosen items: a canary.")
 @click.option("--dry-run", is_flag=True, help="Show what would go and what it may cost, and send nothing.")
 @asking_options
+@media_options(otherwise="as before")
 @reach_options
 @spending_options
 @option(
@@ -162,7 +164,7 @@ def _plan(
     source = plan_of(sources[-1], out)
     endpoints = _endpoints(ctx, source, options)
     outage_s = options["max_outage_s"]
-    names = ("model", "prompt", "prompt_file", "max_tokens", "system", "schema", *PARAMETERS)
+    names = ("model", "prompt", "prompt_file", "max_tokens", "image_max_px", "system", "schema", *PARAMETERS)
     typed = {**options, **{name: None for name in names if not _is_typed(ctx, name)}}
     schema = _schema(typed["schema"], [plan_of(facts, out) for facts in sources])
     anew = Anew(
@@ -172,12 +174,13 @@ def _plan(
         max_tokens=typed["max_tokens"],
         system=typed["system"],
         parameters=parameters_of(ctx, typed, has_schema=schema is not None, with_table=False),
+        image_max_px=typed["image_max_px"],
     )
     parameters = {**source.parameters, **anew.parameters}
     if anew.max_tokens is not None:
         parameters["max_tokens"] = anew.max_tokens
     timeout_s = options["timeout"]
-    return replace(
+    planned = replace(
         source,
         run_id=draft.run_id,
         started_at=draft.started_at,
@@ -199,9 +202,13 @@ def _plan(
         max_failed=options["max_failed"],
         ca_file=options["ca_file"] or source.ca_file,
         header_names=source.header_names if _urls(endpoints) == _urls(source.endpoints) else (),
+        media=options["media"] or source.media,
+        allow_private=options["allow_private"] or source.allow_private,
+        image_max_px=anew.image_max_px or source.image_max_px,
         again=True,
         anew=anew,
     )
+    return checked_media(planned)
 
 
 def _schema(told: str | None, sources: list[Plan]) -> Mapping[str, Any] | None:

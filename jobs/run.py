@@ -17,8 +17,10 @@ from jobs.batch_file import endpoints_meant, tell
 from jobs.dry_run import show_requests
 from jobs.endpoint import absolute, filled, reach_options, secrets_of
 from jobs.endpoint_tables import fallbacks
+from jobs.media import checked_media, media_options
 from jobs.night import evening_of, evening_options, spend
 from jobs.options import (
+    Fault,
     checked_name,
     checked_timezone,
     config_option,
@@ -77,6 +79,7 @@ from pipeline.typed.sources import read_schema
     help="The longest answer, in tokens.",
 )
 @asking_options
+@media_options(otherwise="url")
 @reach_options
 @spending_options
 @option("--limit", type=click.IntRange(0), help="Ask only the first N rows: a canary.")
@@ -126,6 +129,8 @@ def run(ctx: click.Context, /, **options: Any) -> None:
     secrets = secrets_of(options["api_key_file"], options["headers"], plan.endpoints)
     secrets = replace(secrets, manifest=signed_manifest(options))
     target: Path | None = options["export_batch"]
+    if target is not None and plan.media != "url":
+        raise Fault("--export-batch takes media by their URLs, and local files inline: leave --media out")
     if target is not None:
         tell(anyio.run(write_batch_file, plan, secrets, target.absolute()), target, evening.as_json)
         return
@@ -150,7 +155,7 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
     assert prompt is not None  # it has a default
     started_at = datetime.now(UTC)
     state_dir: Path | None = options["state_dir"]
-    return Plan(
+    plan = Plan(
         run_id=checked_name("--run-id", options["run_id"]) or new_run_id(started_at),
         job=options["job"],
         manifest=without_signature(manifest) if is_address(manifest) else os.path.abspath(manifest),
@@ -173,6 +178,9 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
         timezone=options["timezone"],
         retry=RetryRules(max_attempts=options["max_attempts"] or RetryRules().max_attempts),
         timeouts=timeouts_of(options["timeout"] or Timeouts().total_s),
+        media=options["media"] or "url",
+        allow_private=bool(options["allow_private"]),
+        image_max_px=options["image_max_px"],
         limit=options["limit"],
         stop_if_unseen=options["stop_if_unseen"],
         max_failed=options["max_failed"],
@@ -180,3 +188,4 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
         again=options["again"],
         state_dir=None if state_dir is None else state_dir.absolute(),
     )
+    return checked_media(plan)

@@ -176,6 +176,10 @@ def _schema(request: dict[str, Any] | None, run_id: str, out: Place) -> AnswerSc
     return None
 
 
+def _as_sent(media: Media) -> str:
+    return "signed, or as a data: URL" if media.is_in_bucket else "as a data: URL"
+
+
 def _curl(
     request: dict[str, Any] | None, attempt: dict[str, Any] | None, schema: AnswerSchema | None
 ) -> str | None:
@@ -184,7 +188,7 @@ def _curl(
         return None
     dialect = DIALECTS[attempt["dialect"]]
     media = tuple(Media(one["modality"], one["url"], one["key"]) for one in request["media"])
-    urls = [f"<{one.url} as a data: URL>" if not one.url.startswith("http") else one.url for one in media]
+    urls = [one.url if one.url.startswith("http") else f"<{one.url} {_as_sent(one)}>" for one in media]
     asked = Request(
         request["model"], request["prompt"], media, request["parameters"], request.get("system"), schema
     )

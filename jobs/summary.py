@@ -74,6 +74,8 @@ def as_json(summary: Summary, plan: Plan, code: int) -> str:
             ],
             "unpriced_models": dict(tally.unpriced),
             "without_usage": tally.without_usage,
+            "images_shrunk": summary.saved.images,
+            "tokens_saved": summary.saved.tokens,
             "unseen": dict(tally.unseen),
             "unseen_items": list(tally.unseen_items),
             "estimate": summary.estimate,
@@ -133,6 +135,8 @@ def show_summary(summary: Summary, plan: Plan) -> None:
     console.print(_outcomes(tally))
     if tally.usage:
         console.print(_usage(tally))
+    if summary.saved.images:
+        console.print(_saved(summary, plan))
     if tally.possibly_billed:
         console.print(
             f"{tally.possibly_billed:,} attempts broke off once sent and may have been billed; they "
@@ -185,6 +189,13 @@ def _unseen(tally: Tally) -> str:
     return (
         f"{counts}: they were answered, and usage says that the endpoint never saw this, for instance of "
         f"{first}; ask them elsewhere with mediabatch reprocess --where seen=no"
+    )
+
+
+def _saved(summary: Summary, plan: Plan) -> str:
+    return (
+        f"{summary.saved.images:,} images were made smaller (--image-max-px {plan.image_max_px}): about "
+        f"{summary.saved.tokens:,} tokens saved, by the token rules"
     )
 
 

@@ -13,8 +13,11 @@ crashes and mornings after.
     plan.py        everything that decides what a run asks and how, without a secret
     templates.py   prompts that are templates over a row's cells
     manifest/      files → items, streamed; bad rows become failed outcomes
-    media/         urls.py (signatures, identity), kinds.py (modality, MIME), delivery.py, probing.py,
-                   guarding.py (which addresses may be asked), fetching.py (first bytes)
+    media/         urls.py (signatures, identity), kinds.py (modality, MIME), probing.py (facts of bytes);
+                   delivery.py (what stands in a body for each), splicing.py (files into bodies, as those are
+                   sent); inlining.py (media that go inline, in files): downloading.py, buckets.py,
+                   judging.py, shrinking.py, spool.py; reach.py (`auto`); guarding.py (which addresses
+                   may be asked), fetching.py (first bytes)
     buckets.py     objects in buckets, and what their errors mean
     keys.py        the request key; keytable.py tells millions of them apart in a few bytes each
     dialects/      one file a dialect: render, parse, classify; usage → exclusive token counts

@@ -6,9 +6,10 @@ counts → cost → ledger(done)``, is a ladder of functions, each named for wha
     analyze                an item becomes an outcome; a useless endpoint halts, and the next is asked
       send_with_remedies   where a schema is asked for and not kept to, or refused: another way, once each
         send_with_retry    attempts follow one another by policy, and each is on record before the next
-          send_within_budget   only where it fits
-            send_once      one attempt: admitted, a line in the ledger, a clock, a bill
-              exchange     the bytes: render, post, parse, and hold against the schema
+          send_with_media  what goes inline is fetched before, and let go of after
+            send_within_budget   only where it fits
+              send_once    one attempt: admitted, a line in the ledger, a clock, a bill
+                exchange   the bytes: render, post, parse, and hold against the schema
 
 An error of an endpoint never leaves ``analyze`` as an exception; a disk that takes no more writes does, and
 so does a bug of ours.
@@ -16,9 +17,11 @@ so does a bug of ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 from pipeline.dialects import media_seen
 from pipeline.dialects.usage import cost_in_headers
@@ -26,18 +29,36 @@ from pipeline.endpoints import Endpoint, Endpoints
 from pipeline.errors import (
     AttemptError,
     ConnectFailed,
+    MediaUnreachable,
     RowError,
     Throttled,
     TransientError,
     WaitTooLong,
 )
 from pipeline.gate import NOBODY_ANSWERED, Entry, GateClosed
-from pipeline.media.delivery import deliverable_urls
+from pipeline.media.delivery import Fetched
+from pipeline.media.splicing import spliced
 from pipeline.pricing import Priced, price
 from pipeline.recorder import Recorder
-from pipeline.records import Attempt, BadRow, Item, NotAttempted, Outcome, Reply, Request, SchemaIn
+from pipeline.records import (
+    Attempt,
+    BadRow,
+    Item,
+    Media,
+    NotAttempted,
+    Outcome,
+    Reply,
+    Request,
+    SchemaIn,
+    Seen,
+)
 from pipeline.store.rows import micros
 from pipeline.typed.remedies import as_learned, hold_against_schema, remedy
+
+if TYPE_CHECKING:
+    from pipeline.media.inlining import Inliner
+    from pipeline.media.reach import Detour, Reach
+    from pipeline.media.spool import Held
 
 UNPRICED = Priced((), None, None, None)
 
@@ -55,6 +76,9 @@ class Case:
     excused: int = 0
     met_outage: bool = False
     said_in: SchemaIn = "format"  # how the last attempt said its schema
+    fetched: Fetched = field(default_factory=dict)  # while an attempt is under way
+    by_url: tuple[Media, ...] = ()  # of the last attempt, where it matters (`auto`)
+    detour: Detour | None = None
     _first: int = 0  # of the attempts at this model and endpoint
     _suspect: int = 0  # of the excused, those that the item itself may have caused
     _started_s: float = 0.0
@@ -66,14 +90,31 @@ class Case:
         out_s = self.endpoints.out_s() - self._out_before_s
         return self.endpoints.clock() - self._started_s - out_s
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        reach = self.endpoints.delivery.reach
+        if reach is not None and self.detour is not None:
+            reach.end(self.detour)
+
     @property
     def idempotency_key(self) -> str:
-        """One for all attempts at the item; a remedy is another question, to which the first one's answer
-        would be none."""
+        """One for all attempts at the item; a remedy, or a detour, is another question, to which the first
+        one's answer would be none."""
         key = self.recorder.idempotency_key(self.item.row)
+        if self.detour is not None:
+            key = f"{key}-inline"
         if self.item.request.objection is not None:
             return f"{key}-repair"
         return key if self.item.request.schema_in == "format" else f"{key}-words"
+
+    @property
+    def gives_up(self) -> bool:
+        reach = self.endpoints.delivery.reach
+        return reach is not None and bool(self.by_url) and reach.gives_up(self.attempts[-1].error)
 
     def tries_of(self, kind: type[AttemptError]) -> int:
         return sum(type(attempt.error) is kind for attempt in self.attempts[self._first :])
@@ -129,28 +170,65 @@ async def analyze(
     Raises:
         StoreUnwritable, LedgerDamaged: the attempt could not be put on record, so it did not go.
     """
-    case = Case(item, endpoints, recorder)
-    while True:
-        last: Attempt | None = None
-        error: object
-        try:
-            last = await send_with_remedies(case)
-            error = last.error
-        except GateClosed as closed:
-            error = closed.reason
-        except RowError as never:
-            return BadRow(item.id, item.row, never)
-        caught = last is None or _is_caught(case, last)
-        model = _next_model(case, error, caught)
-        if model is None:
-            break
-        if last is not None:
-            case.goes_on()
-        case.begins_anew(model)
-    if last is None or caught:
-        return NotAttempted(item.id, item.row, last)
-    seen = media_seen(case.item.request, last.reply.usage if last.reply else None)
-    return Outcome(case.item, request_key, last, last.error, seen)
+    with Case(item, endpoints, recorder) as case:
+        while True:
+            last: Attempt | None = None
+            error: object
+            try:
+                last = await send_with_remedies(case)
+                error = last.error
+            except GateClosed as closed:
+                error = closed.reason
+            except RowError as never:
+                return _answer_before(case, request_key) or BadRow(item.id, item.row, never)
+            except MediaUnreachable as never:
+                return _answer_before(case, request_key) or BadRow(item.id, item.row, never, item.request)
+            caught = last is None or _is_caught(case, last)
+            if last is not None and not caught and _goes_inline(case, last):
+                continue
+            model = _next_model(case, error, caught)
+            if model is None:
+                break
+            if last is not None:
+                case.goes_on()
+            case.begins_anew(model)
+        if (last is None or caught or last.error) and (answer := _answer_before(case, request_key)):
+            if last is not None:
+                case.goes_on()
+            return answer
+        if last is None or caught:
+            return NotAttempted(item.id, item.row, last)
+        return Outcome(case.item, request_key, last, last.error, _seen(case.item, last))
+
+
+def _seen(item: Item, last: Attempt) -> tuple[Seen, ...]:
+    return media_seen(item.request, last.reply.usage if last.reply else None)
+
+
+def _goes_inline(case: Case, last: Attempt) -> bool:
+    """Whether the item is asked once more with all its media inlined (`auto`): the endpoint could not get at
+    them, or never looked."""
+    reach = case.endpoints.delivery.reach
+    if reach is None:
+        return False
+    if case.detour is not None:
+        reach.learn(case.detour, last)
+        return False
+    case.detour = reach.detour(case.item, case.by_url, last)
+    if case.detour is None:
+        return False
+    case.goes_on()
+    case.asks(replace(case.item.request, objection=None))
+    return True
+
+
+def _answer_before(case: Case, request_key: str | None) -> Outcome | None:
+    """The answer that was paid for before the detour; it did not see everything, and is better than none."""
+    detour = case.detour
+    if detour is None or not detour.has_answer:
+        return None
+    seen = _seen(detour.item, detour.last)
+    return Outcome(detour.item, request_key, detour.last, None, seen, is_on_record=True)
 
 
 def _is_caught(case: Case, last: Attempt) -> bool:
@@ -204,18 +282,75 @@ async def send_with_retry(case: Case) -> Attempt:
     Raises:
         GateClosed: the run or the model stopped before an attempt could go.
         RowError: it could never be admitted.
+        MediaUnreachable: a medium that goes inline cannot be had.
     """
-    first = await send_within_budget(case)
-    if not isinstance(first.error, TransientError):
+    first = await send_with_media(case)
+    if not isinstance(first.error, TransientError) or case.gives_up:
         return first
     # Only now: tenacity's bookkeeping takes longer than parsing an answer, and most answers need none of it.
     ahead = [first]
 
     async def send_again(case: Case) -> Attempt:
-        return ahead.pop() if ahead else await send_within_budget(case)
+        return ahead.pop() if ahead else await send_with_media(case)
 
     attempt: Attempt = await case.endpoints.retry(case.item.request.model)(send_again, case)
     return attempt
+
+
+async def send_with_media(case: Case) -> Attempt:
+    """One attempt, with the media at hand that go inline.
+
+    They are fetched before it asks for a slot, so that a slow media host holds up no endpoint; and let go of
+    when it has ended, so that an item asleep in backoff holds none of them.
+
+    Raises:
+        MediaUnreachable: one of them cannot be had, so that nothing was sent.
+        GateClosed, RowError: as below.
+    """
+    delivery, request = case.endpoints.delivery, case.item.request
+    if delivery.inliner is None:
+        return await send_within_budget(case)
+    if delivery.reach is not None:
+        await learn_from_others(case, delivery.reach)
+    media = await delivery.to_fetch(request, everything=case.detour is not None)
+    case.by_url = tuple([one for one in request.media if not one.is_inline and one not in media])
+    if not media:
+        return await send_within_budget(case)
+    held = await fetch_with_retry(case, delivery.inliner, media)
+    try:
+        case.fetched = dict(zip(media, held.blobs, strict=True))
+        attempt = await send_within_budget(case)
+        if attempt.error is None:
+            delivery.count_saved(request, held.blobs)
+        return attempt
+    finally:
+        case.fetched = {}
+        held.let_go()
+
+
+async def learn_from_others(case: Case, reach: Reach) -> None:
+    """Not to pay many times over for what one item is about to tell. That one waits for nobody."""
+    request = case.item.request
+    if case.detour is not None and case.detour.has_begun:
+        return
+    while (other := reach.about(request.media)) is not None:
+        with case.endpoints.elsewhere(request.model):
+            await other.over.wait()
+    if case.detour is not None:
+        reach.begin(case.detour)
+
+
+async def fetch_with_retry(case: Case, inliner: Inliner, media: Sequence[Media]) -> Held:
+    """The media in files; fetched again, by the policy of attempts, where their host failed just now."""
+    request = case.item.request
+
+    async def fetch_once() -> Held:
+        with case.endpoints.elsewhere(request.model):
+            return await inliner.fetch(request, media)
+        raise AssertionError("called off, and nothing is closed")
+
+    held: Held = await case.endpoints.refetch(request.model)(fetch_once)
+    return held
 
 
 async def send_within_budget(case: Case) -> Attempt:
@@ -312,8 +447,10 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
     """
     request, dialect = as_learned(case.item.request, endpoint.schema_in), endpoint.dialect
     case.said_in = request.schema_in
-    urls = await deliverable_urls(request.media)
-    answer = await endpoint.transport.post(dialect.render(request, urls), case.idempotency_key)
+    urls, files = await case.endpoints.delivery.deliver(request, case.fetched)
+    rendered = dialect.render(request, urls)
+    body = await spliced(rendered, files) if files else rendered
+    answer = await endpoint.transport.post(body, case.idempotency_key)
     if answer.status != 200:
         error = dialect.classify(answer.status, answer.headers, answer.body)
         error.headers = answer.headers

@@ -29,6 +29,7 @@ def defaults_of(plan: Plan) -> Defaults:
         system=None if plan.system is None else as_template(plan.system, "the system prompt"),
         schema=schema_of(plan),
         insists=frozenset(insists),
+        image_max_px=plan.image_max_px,
     )
 
 

@@ -15,13 +15,14 @@ import anyio.to_thread
 import orjson
 
 from pipeline.asked import defaults_of
-from pipeline.dialects import DIALECTS
+from pipeline.dialects import DIALECTS, Dialect
 from pipeline.errors import MediabatchError, MediaGone, StoreUnwritable
 from pipeline.keytable import KeyTable
 from pipeline.manifest import Defaults
-from pipeline.media.delivery import deliverable_urls
+from pipeline.media.delivery import Delivery
+from pipeline.media.splicing import SplicedBody, spliced
 from pipeline.plan import Plan, Secrets
-from pipeline.records import BadRow
+from pipeline.records import BadRow, Request
 from pipeline.repeats import Repeats
 from pipeline.reprocessing.selection import Source, open_source
 from pipeline.run import key_of
@@ -92,15 +93,26 @@ async def _write(plan: Plan, source: Source, defaults: Defaults, aside: Path) ->
                     told.duplicates += 1
                 else:
                     try:
-                        urls = await deliverable_urls(row.request.media)
+                        body = await _body(row.request, dialect)
                     except MediaGone as error:
                         told.count_bad(error)
                         continue
                     told.requests += 1
-                    told.size_bytes += file.write(
-                        _line(row.id, dialect.path, dialect.render(row.request, urls))
-                    )
+                    told.size_bytes += file.write(_line(row.id, dialect.path, body))
     return told
+
+
+async def _body(request: Request, dialect: Dialect) -> bytes:
+    """
+    Raises:
+        MediaGone: a medium cannot stand in a file.
+    """
+    for media in request.media:
+        if media.is_in_bucket:
+            raise MediaGone(f"{media.url}: what is signed for an hour is no use in a batch file")
+    urls, files = await Delivery().deliver(request, {})
+    body = await spliced(dialect.render(request, urls), files)
+    return await anyio.to_thread.run_sync(body.whole) if isinstance(body, SplicedBody) else body
 
 
 def _line(item_id: str, path: str, body: bytes) -> bytes:

@@ -85,7 +85,7 @@ class Bucket:
     def __init__(self, scheme: str, name: str) -> None:
         self.scheme = scheme
         self.name = name
-        self._stores = {tries: _open(scheme, name, tries) for tries in (_PATIENT, _QUICK)}
+        self._stores = {tries: open_store(scheme, name, tries) for tries in (_PATIENT, _QUICK)}
         self._tries = _PATIENT
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ class Bucket:
         import obstore
 
         # The patience of a request is for all of its answer: none is set on one that may take an hour.
-        store = _open(self.scheme, self.name, _PATIENT, timeout=None)
+        store = open_store(self.scheme, self.name, _PATIENT, timeout=None)
         pieces = self._asked(lambda _: iter(obstore.get(store, key).stream(min_chunk_size=4 << 20)))
         while (piece := self._asked(lambda _: next(pieces, None))) is not None:
             yield bytes(piece)
@@ -223,7 +223,12 @@ def open_bucket(scheme: str, name: str) -> Bucket:
     return Bucket(scheme, name)
 
 
-def _open(scheme: str, name: str, tries: int, timeout: timedelta | None = _TIMEOUT) -> Any:
+def open_store(scheme: str, name: str, tries: int, timeout: timedelta | None = _TIMEOUT) -> Any:
+    """obstore's own store of a bucket; ``tries`` are those after the first.
+
+    Raises:
+        UsageError: what speaks to buckets is not installed, or not set up.
+    """
     try:
         from obstore import exceptions, store
     except ModuleNotFoundError:

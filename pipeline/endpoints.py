@@ -8,6 +8,7 @@ over; the run has nowhere to go for a model when all are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -18,9 +19,10 @@ from pipeline.dialects import Dialect
 from pipeline.errors import AttemptError, MediabatchError, NeedsTooMuch, RowError
 from pipeline.gate import Clock, Entry, Gate, GateClosed
 from pipeline.halting import HaltRules
+from pipeline.media.delivery import Delivery
 from pipeline.pricing import PriceBook
 from pipeline.records import Item, SchemaIn
-from pipeline.retry import Policies, RetryRules, retrying
+from pipeline.retry import Policies, RetryRules, refetching, retrying
 from pipeline.transport import Transport
 
 LOOKS_AROUND_S = 1.0
@@ -74,15 +76,18 @@ class Endpoints:
         *,
         fallbacks: Mapping[str, str] | None = None,
         budget: Budget | None = None,
+        delivery: Delivery | None = None,
         clock: Clock = anyio.current_time,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self._endpoints = tuple(endpoints)
         self.retry: Policies = retrying(rules, self.sleep)
+        self.refetch: Policies = refetching(rules, self.sleep)
         self.rules = rules
         self.is_work_over = False  # nothing is left but what is under way
         self.fallbacks = dict(fallbacks or {})
         self.budget = budget
+        self.delivery = delivery or Delivery()
         self.clock = clock
         self.now = now
         self.asleep = 0
@@ -90,6 +95,7 @@ class Endpoints:
         self._waiting: dict[_Waiter, None] = {}  # in the order in which they came
         self._is_closed = False
         self._closing = anyio.Event()
+        self._elsewhere: dict[anyio.CancelScope, str] = {}  # busy with something else: for which model
 
     def __iter__(self) -> Iterator[Endpoint]:
         return iter(self._endpoints)
@@ -249,6 +255,24 @@ class Endpoints:
         finally:
             self.asleep -= 1
 
+    @contextmanager
+    def elsewhere(self, model: str) -> Iterator[None]:
+        """Something that needs no slot. Called off, with GateClosed, as soon as nothing goes any more for the
+        model."""
+        self.check(model)
+        scope = anyio.CancelScope()
+        self._elsewhere[scope] = model
+        self.asleep += 1
+        self._on_room()
+        try:
+            with scope:
+                yield
+        finally:
+            self.asleep -= 1
+            del self._elsewhere[scope]
+        if scope.cancelled_caught:
+            self.check(model)
+
     def halt(self, endpoint: Endpoint, model: str, reason: MediabatchError) -> None:
         """Admit nothing more for this model there."""
         endpoint.gate.halt(model, reason)
@@ -256,9 +280,15 @@ class Endpoints:
         self._wake()
 
     def _wake(self) -> None:
-        """Sleepers look whether anything goes any more for their model."""
+        """Sleepers look whether anything goes any more for their model; whoever is busy elsewhere is told."""
         self._closing.set()
         self._closing = anyio.Event()
+        self._call_off()
+
+    def _call_off(self) -> None:
+        for scope, model in self._elsewhere.items():
+            if not self.serve(model):
+                scope.cancel()
 
     def close(self) -> None:
         """Admit nothing more at all."""
@@ -269,6 +299,7 @@ class Endpoints:
             one.gate.close()
         self._call_those_in_no_line()
         self._closing.set()
+        self._call_off()
 
     def check(self, model: str) -> None:
         """Raise GateClosed, with the reason of the endpoint most preferred, where nothing may go for this

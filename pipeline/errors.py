@@ -18,6 +18,12 @@
     │   ├── NeedsTooMuch           it needs more tokens than a minute's limit allows
     │   ├── Unpriced               there is a budget, and no price for its model
     │   └── CurrencyDiffers        there is a budget, in another currency
+    ├── MediaUnreachable           a medium cannot be had, so nothing was sent: that item fails
+    │   ├── FetchFailed            its host did not answer, or failed just now: fetched again
+    │   ├── MediaMissing           its host does not give it out: 401, 403, 404, 410
+    │   ├── AddressRefused         it is, or leads to, an address of this network
+    │   ├── MediaOversized         it is larger than what goes inline
+    │   └── MediaMistaken          its bytes are no whole medium of the kind that the manifest says
     └── AttemptError               what an endpoint, or the wire to it, did with one attempt
         ├── TransientError         retried; when tries run out the item fails, or the run halts (`then_halts`)
         │   ├── Throttled          429; the gate is held
@@ -39,7 +45,7 @@
         │   ├── ContentBlocked     moderation
         │   ├── MediaUnreadable    the endpoint could not read the media, and will not
         │   ├── TooLarge           413, or a reply past the cap
-        │   ├── MediaGone          a local file went away or grew during the run
+        │   ├── MediaGone          a local file went away or grew, an object could not be signed
         │   ├── NotServed          404 for this input
         │   ├── InvalidAnswer      200, but not what the schema asks for, even after the fault was named
         │   └── Unexpected         an HTTP status nobody foresaw
@@ -198,6 +204,60 @@ class CurrencyDiffers(RowError):
         )
 
 
+class MediaUnreachable(MediabatchError):
+    """A medium cannot be had; nothing was sent, and nothing billed. ``url``, without its signature, is set by
+    whoever knows it."""
+
+    is_passing: ClassVar[bool] = False
+
+    def __init__(self, problem: str, *, url: str | None = None) -> None:
+        super().__init__(problem)
+        self.url = url
+
+    def __str__(self) -> str:
+        return super().__str__() if self.url is None else f"{self.url}: {super().__str__()}"
+
+
+class FetchFailed(MediaUnreachable):
+    """Its host did not answer, or failed just now."""
+
+    is_passing = True
+
+    def __init__(self, problem: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(problem)
+        self.retry_after_s = retry_after_s
+
+
+class MediaMissing(MediaUnreachable):
+    """Its host does not give it out."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"its host answers {status}")
+        self.status = status
+
+
+class AddressRefused(MediaUnreachable):
+    """It is, or leads to, an address that only this network can reach."""
+
+    def __init__(self, host: str, address: str) -> None:
+        where = address if host == address else f"{host} ({address})"
+        super().__init__(f"{where} is an address of this network, which only --allow-private may ask")
+        self.host = host
+        self.address = address
+
+
+class MediaOversized(MediaUnreachable):
+    """It is larger than what goes inline."""
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"it has more than {most_bytes / 1e6:.0f} MB, which is the most that goes inline")
+        self.most_bytes = most_bytes
+
+
+class MediaMistaken(MediaUnreachable):
+    """Its bytes are not one whole medium of the kind that the manifest says."""
+
+
 class EndpointDown(MediabatchError):
     """Nobody answered for longer than a run waits."""
 
@@ -349,7 +409,8 @@ class TooLarge(TerminalError):
 
 
 class MediaGone(TerminalError):
-    """A local file went away, or grew past the limit, after the manifest was read."""
+    """After the manifest was read, a local file went away or grew past the limit; or an object in a bucket
+    cannot be signed."""
 
 
 class NotServed(TerminalError):

@@ -16,7 +16,8 @@ def request_key(request: Request) -> str:
     """``<version>-<32 hex digits>``; equal for requests that ask the same.
 
     Media count by their ``media_key``, else by URL without signature parameters, a local file by its content,
-    a ``data:`` URL by digest. Parameters, system prompt and schema that are not set take no part.
+    a ``data:`` URL by digest. Parameters, system prompt and schema that are not set take no part; nor does
+    the size that images may have, where there are none.
     """
     asked: list[object] = [
         request.model,
@@ -26,4 +27,6 @@ def request_key(request: Request) -> str:
     ]
     if request.system is not None or request.schema is not None:
         asked.append([request.system, request.schema and request.schema.digest])
+    if request.image_max_px is not None and any(media.modality == "image" for media in request.media):
+        asked.append({"image_max_px": request.image_max_px})
     return f"{VERSION}-{blake2b(orjson.dumps(asked), digest_size=16).hexdigest()}"

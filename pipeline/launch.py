@@ -14,13 +14,15 @@ from pipeline.asked import defaults_of
 from pipeline.budget import Budget
 from pipeline.dialects import DIALECTS
 from pipeline.endpoints import Endpoint, Endpoints
-from pipeline.errors import LedgerDamaged, StoreUnwritable
+from pipeline.errors import LedgerDamaged, ManifestError, StoreUnwritable
 from pipeline.gate import Gate, Limits
 from pipeline.manifest import Defaults
+from pipeline.media.delivery import MISSING_EXTRA, has_extra
 from pipeline.plan import Plan, Secrets
 from pipeline.prices import Prices
 from pipeline.recorder import Follow, Recorder
-from pipeline.reprocessing.selection import open_source
+from pipeline.records import Item
+from pipeline.reprocessing.selection import Source, open_source
 from pipeline.run import Feed, Run, Summary
 from pipeline.session import Session
 from pipeline.store.reader import remembered_level
@@ -56,6 +58,8 @@ async def launch(
     defaults = await off_loop(defaults_of, plan)
     manifest = await off_loop(open_source, plan, secrets.manifest)
     await off_loop(manifest.check, defaults)
+    if not has_extra():
+        await off_loop(_check_extra, plan, defaults, manifest)
     # In a thread, because the first look loads the list.
     prices = await off_loop(Prices.of, plan, world.price_book())
     prices.check_budget(plan)
@@ -111,6 +115,7 @@ async def _run(
             with at_once:
                 await run.execute()
             session.levels = {one.name: one.gate.level for one in endpoints if one.gate.level is not None}
+            saved = endpoints.delivery.saved
         try:
             with anyio.CancelScope(shield=True):
                 # Once more, where that failed: what is at hand must not be settled as lost.
@@ -130,7 +135,19 @@ async def _run(
         run.halts,
         tally,
         session.estimate,
+        saved,
     )
+
+
+def _check_extra(plan: Plan, defaults: Defaults, manifest: Source) -> None:
+    """Of the first rows. Where only later ones need it, those fail, and say the same.
+
+    Raises:
+        ManifestError: one of them has media in a bucket.
+    """
+    for row in next(manifest.read(defaults), []):
+        if isinstance(row, Item) and any(media.is_in_bucket for media in row.request.media):
+            raise ManifestError(plan.manifest, f"row {row.row}: {MISSING_EXTRA}")
 
 
 @asynccontextmanager
@@ -163,6 +180,20 @@ async def _reach_all(
             gate = Gate(limits, host=one.name, clock=world.clock, unix_clock=lambda: world.now().timestamp())
             book = prices.of_endpoint[one.name]
             reached.append(Endpoint(one.name, dialect, transport, gate, book, frozenset(one.models)))
+        delivery = await stack.enter_async_context(
+            world.deliver(
+                plan.media,
+                allow_private=plan.allow_private,
+                timeout_s=plan.timeouts.total_s,
+                ca_file=plan.ca_file,
+            )
+        )
         yield Endpoints(
-            reached, plan.retry, fallbacks=plan.fallbacks, budget=budget, clock=world.clock, now=world.now
+            reached,
+            plan.retry,
+            fallbacks=plan.fallbacks,
+            budget=budget,
+            delivery=delivery,
+            clock=world.clock,
+            now=world.now,
         )

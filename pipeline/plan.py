@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline.errors import UsageError
 from pipeline.gate import DEFAULT_MAX_OUTAGE_S
-from pipeline.records import EMBEDDED
+from pipeline.records import EMBEDDED, DeliveryKind
 from pipeline.retry import RetryRules
 from pipeline.store.places import InBucket, Place, state_folder
 from pipeline.transport import Timeouts
@@ -62,6 +62,7 @@ class Anew:
     max_tokens: int | None = None
     system: str | None = None
     parameters: Mapping[str, object] = field(default_factory=dict)  # besides max_tokens
+    image_max_px: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,9 @@ class Plan:
     max_outage_s: float = DEFAULT_MAX_OUTAGE_S
     retry: RetryRules = RetryRules()
     timeouts: Timeouts = Timeouts()
+    media: DeliveryKind = "url"
+    allow_private: bool = False  # media may be fetched from this network
+    image_max_px: int | None = None  # images that go inline are made no longer than that
     limit: int | None = None
     stop_if_unseen: float | None = None  # the share of answers that did not see their media
     max_failed: float = 0.0
@@ -134,6 +138,9 @@ class Plan:
             "schema": self.schema,
             "max_attempts": self.retry.max_attempts,
             "timeout_s": self.timeouts.total_s,
+            "media": self.media,
+            "allow_private": self.allow_private,
+            "image_max_px": self.image_max_px,
             "limit": self.limit,
             "stop_if_unseen": self.stop_if_unseen,
             "max_failed": self.max_failed,
@@ -170,6 +177,9 @@ def plan_of(run: Mapping[str, Any], out: Place) -> Plan:
         timezone=ZoneInfo(told["timezone"]),
         retry=RetryRules(max_attempts=told["max_attempts"]),
         timeouts=timeouts_of(told["timeout_s"]),
+        media=told.get("media", "url"),
+        allow_private=told.get("allow_private", False),
+        image_max_px=told.get("image_max_px"),
         limit=told["limit"],
         stop_if_unseen=told.get("stop_if_unseen"),
         max_failed=told["max_failed"],
@@ -200,6 +210,7 @@ def resumed(stored: Plan, asked: Plan) -> Plan:
         "system": "the system prompt",
         "parameters": "the parameters",
         "schema": "the schema",
+        "image_max_px": "--image-max-px",
         "job": "the job",
     }
     changed = [

@@ -125,14 +125,14 @@ class Recorder:
             self._gathering.ended.append(ended)
             self._wake.set()
         if isinstance(ended, Outcome):
-            row, last = ended.item.row, ended.last
-            earlier = self._tries.pop(row, None)
-            if earlier is not None:
-                self._gathering.group.ended.append((row,))
-            tries = (earlier or NO_TRIES).and_then([last])
-            self._record(last.ticket, self._writing.ended(ended, tries, self._typical(last)))
+            last, earlier = ended.last, self._over(ended.item.row)
+            if ended.is_on_record:
+                self._record(None, self._writing.settled(ended, earlier))
+            else:
+                tries = earlier.and_then([last])
+                self._record(last.ticket, self._writing.ended(ended, tries, self._typical(last)))
         elif isinstance(ended, BadRow):
-            self._record(None, self._writing.bad_row(ended))
+            self._record(None, self._writing.bad_row(ended, self._over(ended.row)))
         elif isinstance(ended, Duplicate):
             self._duplicates.add(ended)
         elif isinstance(ended, Skipped):
@@ -146,6 +146,14 @@ class Recorder:
         gathering = self._gathering
         if len(gathering.entries) >= MOST_WAITING:
             await gathering.durable.wait()
+
+    def _over(self, row: int) -> Tries:
+        """What the attempts at a row came to, as it ends."""
+        earlier = self._tries.pop(row, None)
+        if earlier is None:
+            return NO_TRIES
+        self._gathering.group.ended.append((row,))
+        return earlier
 
     async def commit_groups(self, report: Report) -> None:
         """Commit for as long as the run lasts; what goes wrong is reported, and tried again with what

@@ -25,6 +25,8 @@ Kind = Literal["fresh", "cached", "cache_write_5m", "cache_write_1h", "reasoning
 """``request`` is no kind of token: the fee that a price book takes for each reply, with no tokens."""
 Provenance = Literal["reported", "derived", "estimated"]
 Seen = Literal["yes", "no", "unknown"]
+DeliveryKind = Literal["url", "inline", "auto"]
+"""How media reach an endpoint: as URLs, inlined, or inlined where the endpoint cannot get at them."""
 AttemptState = Literal["submitted", "not_billed", "billed", "possibly_billed"]
 RestStatus = Literal["skipped", "not_attempted"]
 SchemaIn = Literal["format", "both", "words"]
@@ -33,6 +35,10 @@ RunState = Literal["running", "done", "halted", "interrupted", "deadline", "budg
 
 EMBEDDED = "embedded"
 """The endpoint's name of rehearsals: never skipped over, never a latest outcome."""
+
+BUCKETS = ("s3://", "gs://", "az://")
+"""What URLs of objects in buckets begin with."""
+_ELSEWHERE = ("http://", "https://", "data:", *BUCKETS)
 
 MEDIA_MODALITIES: tuple[MediaModality, ...] = ("image", "audio", "video", "document")
 
@@ -48,8 +54,8 @@ def record(cls: type[T]) -> type[T]:
 class Media:
     """One URL with its modality.
 
-    ``url`` is ``http(s)://…``, ``data:…`` or the absolute path of a local file; ``key`` is the manifest's
-    ``media_key`` where it has one.
+    ``url`` is ``http(s)://…``, ``data:…``, ``s3://…`` (gs, az) or the absolute path of a local file; ``key``
+    is the manifest's ``media_key`` where it has one.
     """
 
     modality: MediaModality
@@ -58,7 +64,21 @@ class Media:
 
     @property
     def is_local(self) -> bool:
-        return not self.url.startswith(("http://", "https://", "data:"))
+        return not self.url.startswith(_ELSEWHERE)
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether it goes inline however the others are delivered."""
+        return self.is_local or self.url.startswith("data:")
+
+    @property
+    def is_in_bucket(self) -> bool:
+        return self.url.startswith(BUCKETS)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether an endpoint is given the URL as it stands."""
+        return self.url.startswith(("http://", "https://", "data:"))
 
 
 @record
@@ -75,6 +95,7 @@ class Request:
 
     ``schema`` is what the answer has to keep to, ``schema_in`` how that is said; ``objection`` is what
     followed a first answer.
+    ``image_max_px``: images that go inline are made no longer than that, where it is set.
     """
 
     model: str
@@ -85,6 +106,7 @@ class Request:
     schema: AnswerSchema | None = None
     schema_in: SchemaIn = "format"
     objection: Objection | None = None
+    image_max_px: int | None = None
 
 
 @record
@@ -98,11 +120,13 @@ class Item:
 
 @record
 class BadRow:
-    """One manifest row that cannot be asked: it becomes a failed outcome without an attempt."""
+    """One manifest row that cannot be asked: it becomes a failed outcome without an attempt of its own.
+    ``request``: what it would have asked, where its media could not be had."""
 
     id: str
     row: int
     error: MediabatchError
+    request: Request | None = None
 
 
 @record
@@ -185,13 +209,14 @@ class Attempt:
 class Outcome:
     """How an item that was asked ended. ``error`` is None exactly where it is ``ok``; ``request_key`` is None
     where a local file that it counts by went away. ``last``: the attempt that decided; those before it are on
-    record already."""
+    record already, and so may it be itself (``is_on_record``), with later ones that were of no use."""
 
     item: Item
     request_key: str | None
     last: Attempt
     error: AttemptError | None
     seen: tuple[Seen, ...]
+    is_on_record: bool = False
 
 
 @record

@@ -13,9 +13,16 @@ from functools import lru_cache, partial
 from random import uniform
 from typing import Protocol
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    retry_if_result,
+    stop_after_attempt,
+    wait_random_exponential,
+)
 
-from pipeline.errors import AttemptError, TransientError
+from pipeline.errors import AttemptError, FetchFailed, MediaUnreachable, TransientError
 from pipeline.records import Attempt
 
 
@@ -33,6 +40,10 @@ class UnderWay(Protocol):
     @property
     def trying_s(self) -> float:
         """Seconds since its first attempt was sent, outages left out."""
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether something else promises more than another attempt."""
 
     def tries_of(self, kind: type[AttemptError]) -> int:
         """How many of its attempts ended in just this error."""
@@ -77,6 +88,8 @@ def retrying(rules: RetryRules, sleep: Callable[[str, float], Awaitable[None]]) 
     def stop(state: RetryCallState) -> bool:
         error = _error(state)
         case: UnderWay = state.args[0]
+        if case.gives_up:
+            return True
         if state.attempt_number - case.excused >= rules.max_attempts:
             return True
         if error.max_tries is not None and case.tries_of(type(error)) >= error.max_tries:
@@ -96,6 +109,34 @@ def retrying(rules: RetryRules, sleep: Callable[[str, float], Awaitable[None]]) 
         )
 
     return policy
+
+
+def refetching(rules: RetryRules, sleep: Callable[[str, float], Awaitable[None]]) -> Policies:
+    """The policy of fetching media for each model: as many tries, and the same waits. It raises what the last
+    one raised; what is not passing, at once."""
+    backoff = wait_random_exponential(multiplier=rules.first_wait_s, max=rules.max_wait_s)
+
+    def wait(state: RetryCallState) -> float:
+        assert state.outcome is not None
+        error = state.outcome.exception()
+        named_s = error.retry_after_s if isinstance(error, FetchFailed) else None
+        return backoff(state) if named_s is None else named_s
+
+    @lru_cache(maxsize=_KEPT_POLICIES)
+    def policy(model: str) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=retry_if_exception(_is_passing),
+            wait=wait,
+            stop=stop_after_attempt(rules.max_attempts),
+            sleep=partial(sleep, model),
+            reraise=True,
+        )
+
+    return policy
+
+
+def _is_passing(error: BaseException) -> bool:
+    return isinstance(error, MediaUnreachable) and error.is_passing
 
 
 def _on_record(state: RetryCallState) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from pipeline.endpoints import Endpoints
 from pipeline.errors import LedgerDamaged, ManifestError, MediabatchError, StoreUnwritable
 from pipeline.halting import FirstAnswers, UnseenMedia
 from pipeline.keys import request_key
+from pipeline.media.delivery import Saved
 from pipeline.off_loop import OffLoop
 from pipeline.recorder import Recorder
 from pipeline.records import (
@@ -65,6 +66,7 @@ class Summary:
     halts: tuple[Halt, ...]
     tally: Tally
     estimate: Mapping[str, Any] | None = None  # what `estimate` had said of it, if it was asked
+    saved: Saved = field(default_factory=Saved)  # in this session
 
 
 class Feed:

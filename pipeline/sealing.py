@@ -97,20 +97,25 @@ def parts_of(writer: RunWriter) -> dict[int, dict[str, Place]]:
 def part_length(files: Mapping[str, Place]) -> int | None:
     """How many sequences a part covers; None where its files do not tell.
 
-    Each sequence is one attempt, with the item's end or without; or a bad row, which has no attempt.
+    Each sequence is one attempt, with the item's end or without; or an end that has no attempt of its own: of
+    a bad row, or of an item that could not be asked again. (Where the last attempt of that one stands in the
+    same part, this tells one less.)
     """
     try:
-        attempts = 0
-        if "attempts" in files:
-            attempts = pl.scan_parquet(on_disk(files["attempts"])).select(pl.len()).collect().item()
         if "results" not in files:
-            return attempts or None
-        results = on_disk(files["results"])
-        asked = pl.read_parquet(results, columns=["attempts"], hive_partitioning=False)["attempts"]
+            return _read(files["attempts"], "attempt").height or None if "attempts" in files else None
+        ended = _read(files["results"], "item_id", "attempts")
+        if "attempts" not in files:
+            return ended.height if (ended["attempts"] == 0).all() else None
+        made = _read(files["attempts"], "item_id", "attempt")
     except (pl.exceptions.PolarsError, OSError):
         return None
-    bad_rows = int((asked == 0).sum())
-    return None if "attempts" not in files and bad_rows < asked.len() else int(attempts) + bad_rows
+    alone = ended.join(made, left_on=["item_id", "attempts"], right_on=["item_id", "attempt"], how="anti")
+    return made.height + alone.height
+
+
+def _read(path: Place, *columns: str) -> pl.DataFrame:
+    return pl.read_parquet(on_disk(path), columns=list(columns), hive_partitioning=False)
 
 
 def fingerprint(path: Place, *, anew: bool = False) -> list[object] | None:

@@ -18,6 +18,7 @@ import anyio.to_thread
 from pipeline.endpoints import utc_now
 from pipeline.gate import Clock
 from pipeline.ledger import Ledger
+from pipeline.media.delivery import Delivery, open_delivery
 from pipeline.off_loop import OffLoop, own_thread
 from pipeline.pricing import ListPrices, PriceBook
 from pipeline.sealing import PART_ITEMS
@@ -37,6 +38,7 @@ class Surroundings:
     off_loop: OffLoop = anyio.to_thread.run_sync
     own_thread: Callable[[], AbstractContextManager[OffLoop]] = own_thread
     reach: Callable[[WireSettings], AbstractAsyncContextManager[Transport]] = open_transport
+    deliver: Callable[..., AbstractAsyncContextManager[Delivery]] = open_delivery
     price_book: Callable[[], PriceBook] = ListPrices
     now: Callable[[], datetime] = utc_now
     clock: Clock = time.monotonic

@@ -33,7 +33,7 @@ from pipeline.errors import (
     TransientError,
     UsageError,
 )
-from pipeline.wire import Post, RustWire, WholeResponse
+from pipeline.wire import Post, RustWire, Streamed, WholeResponse
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MASK = b"***"
@@ -89,7 +89,7 @@ class Transport:
     ) -> None:
         await self._wire.aclose()
 
-    async def post(self, body: bytes, idempotency_key: str) -> Answer:
+    async def post(self, body: bytes | Streamed, idempotency_key: str) -> Answer:
         """Send one body and read the whole answer, whatever its status.
 
         ``idempotency_key`` is the same for all attempts of a request, so that an endpoint that knows the

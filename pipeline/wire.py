@@ -9,9 +9,11 @@ several times the CPU. Next: `transport` posts through it and reads its errors.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import suppress
 from functools import cached_property
 from time import monotonic, sleep
+from typing import Protocol
 
 import anyio
 import anyio.lowlevel
@@ -27,16 +29,22 @@ Pairs = list[tuple[str, str]]
 """Headers as names and values; a name may come again."""
 
 
+class Streamed(AsyncIterable[bytes], Protocol):
+    """A body that is made while it is sent, of a length that is known before."""
+
+    def __len__(self) -> int: ...
+
+
 class Post(httpx.Request):
     """A POST whose parts stay as they are. What httpx makes of headers is made only for whom asks for it."""
 
-    def __init__(self, url: httpx.URL, pairs: Pairs, body: bytes) -> None:
+    def __init__(self, url: httpx.URL, pairs: Pairs, body: bytes | Streamed) -> None:
         self.method = "POST"
         self.url = url
         self.pairs = pairs
         self.extensions = {}
-        self.stream = httpx.ByteStream(body)
-        self._body = body
+        self.stream = httpx.ByteStream(body) if isinstance(body, bytes) else _Stream(body)
+        self.body = body
 
     @cached_property
     def headers(self) -> httpx.Headers:  # type: ignore[override] # httpx sets it, this is set when read
@@ -44,7 +52,17 @@ class Post(httpx.Request):
 
     @property
     def content(self) -> bytes:
-        return self._body
+        if not isinstance(self.body, bytes):
+            raise httpx.RequestNotRead
+        return self.body
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, body: Streamed) -> None:
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._body)
 
 
 class WholeResponse(httpx.Response):
@@ -84,13 +102,15 @@ class RustWire(httpx.AsyncBaseTransport):
         """
         pairs = request.pairs if isinstance(request, Post) else request.headers.multi_items()
         builder = self._client.request(request.method, str(request.url)).headers(pairs)
+        body = request.body if isinstance(request, Post) else request.content
+        builder = builder.body_bytes(body) if isinstance(body, bytes) else builder.body_stream(body)
         try:
-            async with builder.body_bytes(request.content).build_streamed() as response:
-                body = await response.body_reader.read(self._read_bytes)
+            async with builder.build_streamed() as response:
+                reply = await response.body_reader.read(self._read_bytes)
                 self._let_others_in()
                 await self._in_turn()
                 return WholeResponse(
-                    response.status, _pairs(response.headers), b"" if body is None else bytes(body)
+                    response.status, _pairs(response.headers), b"" if reply is None else bytes(reply)
                 )
         except PyreqwestError as error:
             raise _as_httpx(error, request) from error

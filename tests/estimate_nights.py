@@ -219,6 +219,7 @@ async def night(seed: int, folder: Path, base_url: str, facts: dict[str, MediaFa
             model=MODEL,
             prompt="What is it?",
             parameters={"max_tokens": 2000},
+            allow_private=True,
             started_at=datetime.now(UTC),
             timezone=ZoneInfo("UTC"),
         )
@@ -231,7 +232,7 @@ async def night(seed: int, folder: Path, base_url: str, facts: dict[str, MediaFa
 
 
 async def _foretold(plan: Plan) -> Band:
-    told = await estimate_run(plan, PRICES, sample=200, allow_private=True)
+    told = await estimate_run(plan, PRICES, sample=200)
     return told.cost["USD"]
 
 

@@ -267,7 +267,7 @@ class Gathered:
     @staticmethod
     def _last(ended: Ended) -> tuple[int, Attempt | None]:
         if isinstance(ended, Outcome):
-            return ended.item.row, ended.last
+            return ended.item.row, None if ended.is_on_record else ended.last
         return ended.row, None if isinstance(ended, BadRow | Skipped | Duplicate) else ended.last
 
     @property

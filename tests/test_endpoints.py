@@ -177,6 +177,34 @@ async def test_closing_wakes_every_sleeper_and_gives_no_reason():
     assert anyio.current_time() == 5
 
 
+@on_virtual_time
+async def test_what_goes_on_elsewhere_holds_no_slot_and_is_called_off_when_nothing_goes_any_more():
+    here = endpoint(ScriptedWire(WELL))
+    (only,) = here
+    seen: list[int] = []
+    here.on_room(lambda: seen.append(here.asleep))
+    ended: dict[str, float] = {}
+
+    async def busy(model: str) -> None:
+        try:
+            with here.elsewhere(model):
+                await anyio.sleep(60)
+            ended[model] = anyio.current_time()
+        except GateClosed:
+            ended[f"{model} closed"] = anyio.current_time()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(busy, "a")
+        tasks.start_soon(busy, "b")
+        tasks.start_soon(after, 10, lambda: here.halt(only, "a", HALT))
+    assert ended == {"a closed": 10, "b": 60}
+    assert (seen, here.asleep) == ([1, 2], 0)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(busy, "b")
+        tasks.start_soon(after, 5, here.close)
+    assert ended["b closed"] == 65
+
+
 # Preference and room
 
 

@@ -37,6 +37,15 @@ def test_a_key_is_the_same_in_every_process_and_release():
     assert key(image()) == "1-5c37de9bae53b68dfa946fc955182466"
 
 
+def test_how_large_images_may_be_is_asked_too_where_it_is_set_and_there_are_any():
+    def sized(medium: Media, max_px: int | None) -> str:
+        return request_key(Request("m", "What is it?", (medium,), {"max_tokens": 9}, image_max_px=max_px))
+
+    assert sized(image(), None) == key(image())
+    assert len({sized(image(), max_px) for max_px in (None, 512, 1024)}) == 3
+    assert sized(Media("video", PICTURE), 512) == key(Media("video", PICTURE))
+
+
 def test_what_asks_the_same_has_the_same_key():
     assert key(image()) == key(image())
     assert key(parameters={"a": 1, "b": 2}) == key(parameters={"b": 2, "a": 1})

@@ -48,13 +48,23 @@ ODD = replace(
     timezone=ZoneInfo("Asia/Shanghai"),
     retry=RetryRules(max_attempts=7),
     timeouts=timeouts_of(9.5),
+    media="auto",
+    allow_private=True,
+    image_max_px=1024,
     limit=0,
     max_failed=0.25,
     ca_file=Path("/ca.pem"),
     header_names=("X-Team", "X-Night"),
     again=True,
     state_dir=Path("/state"),
-    anew=Anew(("r0", "r-1"), model="b-model", max_tokens=5, system="S.", parameters={"seed": 7}),
+    anew=Anew(
+        ("r0", "r-1"),
+        model="b-model",
+        max_tokens=5,
+        system="S.",
+        parameters={"seed": 7},
+        image_max_px=512,
+    ),
 )
 
 

@@ -14,10 +14,10 @@ import anyio
 import polars as pl
 import pytest
 
-from pipeline.errors import MediabatchError, Overloaded, RowError, StoreUnwritable
+from pipeline.errors import MediabatchError, MediaMissing, Overloaded, RowError, StoreUnwritable
 from pipeline.ledger import Ledger
 from pipeline.recorder import MOST_WAITING, Recorder
-from pipeline.records import BadRow, Duplicate, NotAttempted, Outcome, Skipped
+from pipeline.records import BadRow, Duplicate, Media, NotAttempted, Outcome, Skipped
 from pipeline.settling import settle
 from pipeline.store.resting import Duplicates, Rest
 from pipeline.store.rows import Entry, Writing
@@ -458,6 +458,31 @@ async def test_tries_add_up_over_sessions_and_are_over_with_the_row(night: Night
     assert (standing.tally.ok, standing.tally.attempts) == (1, 2)
     found = pl.read_parquet(night.writer.parts("results"), hive_partitioning=False)
     assert found.select("attempts", "cost").row(0) == (2, Decimal("0.0006945"))
+
+
+@pytest.mark.parametrize("is_answer", [True, False])
+def test_an_item_that_ends_without_another_attempt_keeps_what_it_had(tmp_path: Path, is_answer: bool):
+    """An answer that is on record, or media that cannot be had any more: one attempt, and its cost."""
+
+    @with_night
+    async def test(night: Night, tasks: Any) -> None:
+        first = attempt(await night.send(), answered=None)
+        night.recorder.tried(1, "i1", first)
+        asked = item("i1", 1, Media("image", "https://h.example/a?sig=1&sv=2"))
+        ended: Outcome | BadRow = BadRow("i1", 1, MediaMissing(404), asked.request)
+        if is_answer:
+            ended = Outcome(asked, None, first, None, ("no",), is_on_record=True)
+        await night.recorder.put(ended)
+        await night.recorder.close()
+        assert night.on_disk.tries() == {}
+        assert (night.tally.attempts, night.tally.ok, night.tally.failed) == (1, is_answer, not is_answer)
+        (row,) = pl.read_parquet(night.writer.parts("results"), hive_partitioning=False).to_dicts()
+        assert (row["attempts"], row["cost"]) == (1, Decimal("0.00034725"))
+        assert row["status"] == ("ok" if is_answer else "failed")
+        assert [one["url"] for one in row["media"]] == ["https://h.example/a"]
+        assert settle(night.ledger, night.writer, night.writing).tally.attempts == 1
+
+    test(tmp_path)
 
 
 @with_night

@@ -9,8 +9,9 @@ import httpx
 import pytest
 
 from pipeline.analyze import analyze
+from pipeline.errors import AddressRefused, FetchFailed, MediaMissing, MediaUnreachable
 from pipeline.records import Attempt, Outcome
-from pipeline.retry import RetryRules
+from pipeline.retry import RetryRules, refetching
 from pipeline.run import Run
 from tests.rehearsing import (
     Asked,
@@ -140,6 +141,45 @@ async def test_a_named_wait_is_kept_exactly(status: int, headers: dict[str, str]
     attempts, times = await tried(in_turn(lambda: refusal(status, **headers), answer), PATIENT)
     assert len(attempts) == 2
     assert gaps(times) == [wait_s]
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"),
+    [(FetchFailed("no"), 4), (MediaMissing(404), 1), (AddressRefused("h", "10.0.0.1"), 1)],
+    ids=lambda value: type(value).__name__,
+)
+@on_virtual_time
+async def test_media_are_fetched_again_where_their_host_failed_just_now(error: MediaUnreachable, tries: int):
+    times: list[float] = []
+
+    async def fetch() -> None:
+        times.append(anyio.current_time())
+        raise error
+
+    async def sleep(model: str, seconds: float) -> None:
+        assert model == "a-model"
+        await anyio.sleep(seconds)
+
+    policy = refetching(RetryRules(max_attempts=4), sleep)("a-model")
+    with pytest.raises(type(error)):
+        await policy(fetch)
+    assert len(times) == tries
+
+
+@on_virtual_time
+async def test_a_wait_that_a_media_host_names_is_kept():
+    times: list[float] = []
+
+    async def fetch() -> None:
+        times.append(anyio.current_time())
+        if len(times) == 1:
+            raise FetchFailed("busy", retry_after_s=7)
+
+    async def sleep(model: str, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    await refetching(RetryRules(), sleep)("a-model")(fetch)
+    assert times == [0, 7]
 
 
 @on_virtual_time

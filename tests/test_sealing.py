@@ -8,12 +8,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from pipeline.errors import BadInput, RowError, StoreUnwritable
+from pipeline.errors import BadInput, MediaMissing, RowError, StoreUnwritable
 from pipeline.keys import request_key
 from pipeline.ledger import Sealed
 from pipeline.records import BadRow
-from pipeline.sealing import Batch, fingerprint, is_whole, key_number, seal
-from pipeline.store.rows import Part
+from pipeline.sealing import Batch, fingerprint, is_whole, key_number, part_length, parts_of, seal
+from pipeline.store.rows import Part, Tries, Writing
 from pipeline.store.writer import RunWriter
 from pipeline.tally import Tally
 from tests.made import NOW, attempt, entries, item, not_attempted, outcome
@@ -126,6 +126,25 @@ def test_a_batch_extended_by_an_empty_one_is_as_it_was():
     whole = batch()
     whole.extend(Batch(5))
     assert (len(whole), whole.last_seq) == (4, 4)
+
+
+def test_a_parts_files_tell_how_many_sequences_it_covers(writer: RunWriter):
+    seal(batch(7), writer)
+    files = parts_of(writer)[7]
+    assert part_length(files) == 4
+    assert part_length({"attempts": files["attempts"]}) == 3
+    assert part_length({"results": files["results"]}) is None  # two of three had attempts, which are gone
+    assert part_length({}) is None
+
+
+def test_an_end_whose_attempts_stand_in_an_earlier_part_is_a_sequence_of_its_own(writer: RunWriter):
+    later = Batch(3)
+    bad = Writing("r1", "default", None).bad_row(BadRow("one", 1, MediaMissing(404)), Tries(attempts=2))
+    later.add(3, bad)
+    for seq, entry in enumerate(entries(outcome(item("two", 2))), 4):
+        later.add(seq, entry)
+    seal(later, writer)
+    assert part_length(parts_of(writer)[3]) == 2
 
 
 def test_an_empty_batch_has_no_length():

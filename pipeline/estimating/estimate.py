@@ -59,9 +59,7 @@ class Estimate:
         return Band(*(sum(getattr(band, end) for band in bands) for end in ("low", "likely", "high")))
 
 
-async def estimate_run(
-    plan: Plan, listed: PriceBook, *, sample: int, allow_private: bool, address: str | None = None
-) -> Estimate:
+async def estimate_run(plan: Plan, listed: PriceBook, *, sample: int, address: str | None = None) -> Estimate:
     """``address``: that of the manifest with what signs it, which the plan does not keep.
 
     Raises:
@@ -88,7 +86,7 @@ async def estimate_run(
         )
 
     found = await off_loop(read_through)
-    async with Looker(allow_private=allow_private) as looker:
+    async with Looker(allow_private=plan.allow_private) as looker:
         looks = Looks(looker)
         async with anyio.create_task_group() as tasks:
             for candidate in [*found.known, *(one for s in found.strata.values() for one in s.sample)]:

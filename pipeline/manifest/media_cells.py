@@ -1,7 +1,7 @@
 """One URL out of a cell → a checked address that an endpoint, or inline delivery, can read.
 
-``http(s)://``, ``data:``, ``file://`` and local paths are read; nothing is fetched, local files are looked at
-with one ``stat``. What cannot be read is a ``CellProblem``.
+``http(s)://``, buckets (``s3://``, ``gs://``, ``az://``), ``data:``, ``file://`` and local paths are read;
+nothing is fetched, local files are looked at with one ``stat``. What cannot be read is a ``CellProblem``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _DATA: Final = re.compile(
     r"data:([a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+)((?:;[^;,\s]+)*);base64,", re.IGNORECASE
 )
 _WEB_ADDRESS: Final = re.compile(r"(?:www\.|[\w-]+(?:\.[\w-]+)+/)")
-_READ: Final = "http://, https://, data:, file:// and local paths are read"
+_BUCKET: Final = re.compile(
+    r"(?:s3|gs|az)://[A-Za-z0-9_.-]+/[^\x00-\x1f\x7f]*[^\x00-\x1f\x7f/]", re.IGNORECASE
+)
+_READ: Final = "http://, https://, s3://, gs://, az://, data:, file:// and local paths are read"
 
 
 def checked_url(value: str, folder: str, column: str) -> str:
@@ -48,6 +51,10 @@ def checked_url(value: str, folder: str, column: str) -> str:
     match scheme[0].lower():
         case "http:" | "https:":
             raise CellProblem(column, _http_problem(value))
+        case "s3:" | "gs:" | "az:":
+            if not _BUCKET.fullmatch(value):
+                raise CellProblem(column, f"names no object; it looks like s3://bucket/key: {_shown(value)}")
+            return _lower_scheme(value)
         case "data:":
             return _data(value, column)
         case "file:":

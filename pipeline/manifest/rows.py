@@ -55,6 +55,7 @@ class Defaults:
     system: str | Template | None = None
     schema: AnswerSchema | None = None
     insists: frozenset[Literal["prompt", "system"]] = frozenset()
+    image_max_px: int | None = None
 
     @property
     def templates(self) -> tuple[Template, ...]:
@@ -122,6 +123,7 @@ class Rows:
             defaults.parameters if limit is None and own is None else self._overridden(limit, own),
             system,
             defaults.schema,
+            image_max_px=defaults.image_max_px,
         )
         if self._templates and (prompt is None or system is None):
             try:

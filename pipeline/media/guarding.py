@@ -13,22 +13,12 @@ from typing import Any
 import anyio
 import httpcore
 
-from pipeline.errors import MediabatchError
+from pipeline.errors import AddressRefused, MediaUnreachable
+
+__all__ = ["AddressRefused", "MediaUnreachable", "Resolve", "Window", "is_public", "resolve"]
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Host and port → the addresses of that name."""
-
-
-class MediaUnreachable(MediabatchError):
-    """A medium could not be fetched; the sentence says why."""
-
-
-class AddressRefused(MediaUnreachable):
-    """It is, or leads to, an address that only this network can reach."""
-
-    def __init__(self, host: str, address: str) -> None:
-        where = address if host == address else f"{host} ({address})"
-        super().__init__(f"{where} is an address of this network, which only --allow-private may ask")
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -38,12 +28,18 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class Window(httpcore.AsyncNetworkBackend):
-    """What httpcore connects through."""
+    """What httpcore connects through. ``inner`` makes the connection: to an address, never to a name."""
 
-    def __init__(self, *, allow_private: bool, resolve: Resolve = resolve) -> None:
+    def __init__(
+        self,
+        *,
+        allow_private: bool,
+        resolve: Resolve = resolve,
+        inner: httpcore.AsyncNetworkBackend | None = None,
+    ) -> None:
         self._allow_private = allow_private
-        self._resolve = resolve
-        self._inner = httpcore.AnyIOBackend()
+        self.resolve = resolve
+        self._inner = inner or httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -53,14 +49,25 @@ class Window(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
+        """
+        Raises:
+            AddressRefused: one of its addresses is of this network.
+            httpcore.ConnectError, httpcore.ConnectTimeout: nobody answers at any of them.
+        """
         try:
-            addresses = await self._resolve(host, port)
+            addresses = await self.resolve(host, port)
         except (OSError, UnicodeError):
             raise httpcore.ConnectError(f"there is no host {host}") from None
         for address in addresses:
             if not self._allow_private and not is_public(address):
                 raise AddressRefused(host, address)
-        return await self._inner.connect_tcp(addresses[0], port, timeout, local_address, socket_options)
+        problem: Exception = httpcore.ConnectError(f"there is no host {host}")
+        for address in addresses:
+            try:
+                return await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                problem = error
+        raise problem
 
     async def connect_unix_socket(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
         raise httpcore.ConnectError("no sockets of this machine")
@@ -77,6 +84,8 @@ def is_public(address: str) -> bool:
         if inner is None and found in _NAT64:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         if inner is not None and not _is_global(inner):
+            return False
+        if int(found) < 1 << 32:  # an IPv4 address in the oldest of those clothes
             return False
     return _is_global(found) or (isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None)
 

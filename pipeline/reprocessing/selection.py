@@ -146,6 +146,7 @@ class Selection:
             prompt=request.prompt if anew.prompt is None or is_template(anew.prompt) else anew.prompt,
             system=request.system if anew.system is None or is_template(anew.system) else anew.system,
             parameters=parameters,
+            image_max_px=request.image_max_px if anew.image_max_px is None else anew.image_max_px,
         )
 
 
@@ -212,7 +213,14 @@ def _picked(
 def _request(request_json: str) -> Request:
     told = orjson.loads(request_json)
     media = tuple(Media(one["modality"], one["url"], one["key"]) for one in told["media"])
-    return Request(told["model"], told["prompt"], media, told["parameters"], told.get("system"))
+    return Request(
+        told["model"],
+        told["prompt"],
+        media,
+        told["parameters"],
+        told.get("system"),
+        image_max_px=told.get("image_max_px"),
+    )
 
 
 def _are_same(held: Sequence[Media], stored: Sequence[Media]) -> bool:

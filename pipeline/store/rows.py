@@ -120,8 +120,15 @@ class Writing:
         rows, costs = self._attempts(outcome.item.id, [outcome.last], possible_cost)
         return Entry(rows, costs, self._outcome(outcome, tries))
 
-    def bad_row(self, bad: BadRow) -> Entry:
+    def settled(self, outcome: Outcome, tries: Tries) -> Entry:
+        """An item's end, when all its attempts are on record."""
+        return Entry([], [], self._outcome(outcome, tries))
+
+    def bad_row(self, bad: BadRow, tries: Tries = NO_TRIES) -> Entry:
+        """``tries``: attempts that were made before it turned out that it cannot be asked again."""
         now = micros(datetime.now(UTC))
+        request = bad.request
+        urls = [storable(media.url) for media in request.media] if request else []
         known: dict[str, object] = {
             "run_id": self.run_id,
             "job": self.job,
@@ -129,12 +136,17 @@ class Writing:
             "row": bad.row,
             "status": "failed",
             "endpoint": self.endpoint_of_bad_rows,
-            "attempts": 0,
+            "model_requested": request.model if request else None,
+            "attempts": tries.attempts,
             "error_class": bad.error.error_class,
             "error_message": str(bad.error),
-            "unpriced_tokens": 0,
-            "media": (),
-            "started_at": now,
+            "cost": _text(tries.cost),
+            "cost_low": _text(tries.cost_low),
+            "cost_high": _text(tries.cost_high),
+            "currency": tries.currency,
+            "unpriced_tokens": tries.unpriced_tokens,
+            "media": _media(request, urls, ["unknown"] * len(urls)) if request else (),
+            "started_at": tries.started_at or now,
             "finished_at": now,
         }
         return Entry([], [], tuple([known.get(name) for name in RESULTS]))
@@ -303,6 +315,8 @@ def _request_json(request: Request, urls: Sequence[str]) -> str:
         told["system"] = request.system
     if request.schema is not None:
         told["schema"] = request.schema.digest
+    if request.image_max_px is not None:
+        told["image_max_px"] = request.image_max_px
     return orjson.dumps(told).decode()
 
 

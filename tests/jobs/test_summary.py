@@ -239,6 +239,8 @@ def test_json_is_one_object_with_exact_money_as_text():
             },
         ],
         "unpriced_models": {},
+        "images_shrunk": 0,
+        "tokens_saved": 0,
         "unseen": {},
         "unseen_items": [],
         "without_usage": 0,

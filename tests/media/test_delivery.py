@@ -9,13 +9,22 @@ import anyio
 import pytest
 
 from pipeline.errors import MediaGone, TerminalError
-from pipeline.media.delivery import deliverable_urls
+from pipeline.media.delivery import Delivery
 from pipeline.media.kinds import MAX_INLINE_BYTES
-from pipeline.records import Media, MediaModality
+from pipeline.media.splicing import spliced
+from pipeline.records import Media, MediaModality, Request
 
 
 def delivered(*media: Media) -> list[str]:
-    return anyio.run(deliverable_urls, media)
+    """The URLs as they are sent, files in their places."""
+
+    async def send() -> list[str]:
+        urls, files = await Delivery().deliver(Request("m", "p", media, {}), {})
+        body = await spliced("\n".join(urls).encode(), files)
+        whole = body if isinstance(body, bytes) else b"".join([piece async for piece in body])
+        return whole.decode().split("\n") if whole else []
+
+    return anyio.run(send)
 
 
 def test_addresses_are_passed_on_as_they_are_signature_included():

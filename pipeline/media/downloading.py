@@ -1,0 +1,215 @@
+"""Whole media from an address into a file, streamed.
+
+Owns the limits of a download: redirects, bytes, time, encodings; what a host answers leaves here as one of
+our errors. Refuses to judge the bytes: that is `judging`'s. What may be contacted at all, `guarding` says.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import zlib
+from base64 import b64encode
+from collections.abc import AsyncIterable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import unquote
+
+import anyio
+import anyio.to_thread
+import httpcore
+import httpx
+
+from pipeline.errors import FetchFailed, MediaMissing, MediaMistaken, MediaOversized, MediaUnreachable
+from pipeline.media.guarding import Window
+
+MOST_REDIRECTS: Final = 5
+MOST_CONNECTIONS: Final = 64
+RECEIVE_BUFFER_BYTES: Final = 256 * 1024
+"""Else what has arrived is read at once, however much that is: megabytes a connection (measured)."""
+WRITTEN_AT_ONCE_BYTES: Final = 256 * 1024
+_PASSING: Final = frozenset({408, 425, 429})
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_LONGEST_NAMED_WAIT_S: Final = 120.0
+
+OnSize = Callable[[int], None]
+"""Told how many bytes there will be, as soon as that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds: to connect, and to send the next bytes; for one whole download."""
+
+    connect_s: float = 10.0
+    total_s: float = 120.0
+
+
+class Downloader:
+    """Downloads over one pool of connections, for as long as it is open."""
+
+    def __init__(
+        self, window: Window, *, patience: Patience = Patience(), ca_file: Path | None = None
+    ) -> None:
+        trusted = ssl.create_default_context()
+        if ca_file is not None:
+            trusted.load_verify_locations(ca_file)
+        self._patience = patience
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=trusted,
+            max_connections=MOST_CONNECTIONS,
+            keepalive_expiry=15.0,
+            network_backend=window,
+            socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)],
+        )
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._pool)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def download(self, url: str, into: Path, most_bytes: int, on_size: OnSize) -> int:
+        """Write what is at ``url`` into a file, and return its size.
+
+        Raises:
+            MediaUnreachable: which of them says why; the file holds as much as came.
+        """
+        try:
+            with anyio.fail_after(self._patience.total_s):
+                return await self._follow(url, into, most_bytes, on_size)
+        except TimeoutError:
+            raise FetchFailed(f"it did not arrive within {self._patience.total_s:g} s") from None
+        except httpcore.TimeoutException:
+            raise FetchFailed(f"its host was silent for {self._patience.connect_s:g} s") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            raise FetchFailed(str(error) or type(error).__name__) from None
+
+    async def _follow(self, url: str, into: Path, most_bytes: int, on_size: OnSize) -> int:
+        here = _address(url)
+        headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "mediabatch"}
+        if here.userinfo:
+            user = unquote(here.userinfo.decode("ascii"))
+            headers["Authorization"] = f"Basic {b64encode(user.encode()).decode()}"
+        silence = self._patience.connect_s
+        extensions = {"timeout": {"connect": silence, "read": silence, "write": silence, "pool": None}}
+        for _ in range(MOST_REDIRECTS + 1):
+            target = httpcore.URL(
+                scheme=here.raw_scheme, host=here.raw_host, port=here.port, target=here.raw_path
+            )
+            headers["Host"] = here.netloc.decode("ascii")
+            request = self._pool.stream("GET", target, headers=list(headers.items()), extensions=extensions)
+            async with request as response:
+                told = {
+                    name.decode("latin-1").lower(): value.decode("latin-1")
+                    for name, value in response.headers
+                }
+                if response.status in _REDIRECTS and "location" in told:
+                    there = _address(told["location"], here)
+                    if there.host != here.host:
+                        headers.pop("Authorization", None)
+                    here = there
+                    continue
+                if response.status != 200:
+                    raise _refusal(response.status, told)
+                return await _store(response.aiter_stream(), told, into, most_bytes, on_size)
+        raise MediaMissing(response.status)
+
+
+def _address(url: str, base: httpx.URL | None = None) -> httpx.URL:
+    """Normalised as a browser would; relative to ``base``."""
+    try:
+        found = httpx.URL(url) if base is None else base.join(url)
+    except (httpx.InvalidURL, ValueError):
+        found = None
+    if found is None or found.scheme not in ("http", "https") or not found.host:
+        raise MediaMistaken("it leads to something that is no http(s) address")
+    return found
+
+
+def _refusal(status: int, told: Mapping[str, str]) -> MediaUnreachable:
+    if status < 500 and status not in _PASSING:
+        return MediaMissing(status)
+    wait = told.get("retry-after", "")
+    named_s = min(float(wait), _LONGEST_NAMED_WAIT_S) if wait.isascii() and wait.isdigit() else None
+    return FetchFailed(f"its host answers {status}", retry_after_s=named_s)
+
+
+async def _store(
+    stream: AsyncIterable[bytes], told: Mapping[str, str], into: Path, most_bytes: int, on_size: OnSize
+) -> int:
+    """The body into the file, unpacked. A stated length is a promise, and what comes is counted."""
+    unpacked = _unpacking(told.get("content-encoding", ""), most_bytes)
+    length = told.get("content-length", "")
+    if length.isdigit() and unpacked is None:
+        if int(length) > most_bytes:
+            raise MediaOversized(most_bytes)
+        on_size(int(length))
+    return await write_chunks(stream if unpacked is None else unpacked(stream), into, most_bytes)
+
+
+async def write_chunks(chunks: AsyncIterable[bytes | memoryview], into: Path, most_bytes: int) -> int:
+    """Chunks into a file, off the event loop; given up as soon as they are too many.
+
+    Raises:
+        MediaOversized, MediaMistaken: there are too many bytes, or none.
+    """
+    size_bytes = 0
+    waiting = bytearray()
+    with into.open("wb", buffering=0) as file:
+        async for chunk in chunks:
+            size_bytes += len(chunk)
+            if size_bytes > most_bytes:
+                raise MediaOversized(most_bytes)
+            waiting += chunk
+            if len(waiting) >= WRITTEN_AT_ONCE_BYTES:
+                await anyio.to_thread.run_sync(file.write, waiting)
+                waiting = bytearray()
+        await anyio.to_thread.run_sync(file.write, waiting)
+    if not size_bytes:
+        raise MediaMistaken("it is empty")
+    return size_bytes
+
+
+def _unpacking(
+    encoding: str, most_bytes: int
+) -> Callable[[AsyncIterable[bytes]], AsyncIterable[bytes]] | None:
+    """None was asked for, and some hosts pack what they send all the same. It is unpacked in small steps: a
+    bomb ends as a medium that is too large.
+
+    Raises:
+        MediaMistaken: it is packed in a way that is not read here.
+    """
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return None
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise MediaMistaken(f"its host sends it packed ({encoding[:40]}), which was not asked for")
+
+    async def unpacked(stream: AsyncIterable[bytes]) -> Any:
+        packer = zlib.decompressobj(wbits=47)  # gzip or zlib, by its header
+        try:
+            async for chunk in stream:
+                for piece in _pieces(packer, chunk, most_bytes):
+                    yield piece
+        except zlib.error:
+            raise MediaMistaken("its host sends it packed, and it cannot be unpacked") from None
+        if not packer.eof:
+            raise MediaMistaken("its host sends it packed, and it is cut off")
+
+    return unpacked
+
+
+def _pieces(packer: Any, chunk: bytes, most_bytes: int) -> Iterator[bytes]:
+    while chunk:
+        piece = packer.decompress(chunk, min(most_bytes, 1 << 20))
+        chunk = packer.unconsumed_tail
+        if not piece and not chunk:
+            return
+        yield piece
