@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,7 +33,6 @@ from pipeline.batch_file import write_batch_file
 from pipeline.dialects import DEFAULT_DIALECT, DIALECTS
 from pipeline.gate import DEFAULT_MAX_OUTAGE_S
 from pipeline.manifest import is_address
-from pipeline.media.urls import without_signature
 from pipeline.plan import (
     DEFAULT_MAX_TOKENS,
     DEFAULT_MODEL,
@@ -149,24 +147,21 @@ def planned(ctx: click.Context, options: Mapping[str, Any]) -> Plan:
     Raises:
         Fault, SchemaError: they mean nothing.
     """
-    manifest: str = options["manifest"]
     schema = None if options["schema"] is None else read_schema(options["schema"]).document
     prompt = prompt_of(ctx, options)
     assert prompt is not None  # it has a default
     started_at = datetime.now(UTC)
     state_dir: Path | None = options["state_dir"]
-    plan = Plan(
+    plan = Plan.of(
+        options["manifest"],
+        *endpoints_meant(ctx, options),
         run_id=checked_name("--run-id", options["run_id"]) or new_run_id(started_at),
         job=options["job"],
-        manifest=without_signature(manifest) if is_address(manifest) else os.path.abspath(manifest),
         out=options["out"],
-        endpoints=endpoints_meant(ctx, options),
         model=filled("--model", options["model"]),
         prompt=prompt,
-        parameters={
-            "max_tokens": options["max_tokens"],
-            **parameters_of(ctx, options, has_schema=schema is not None),
-        },
+        max_tokens=options["max_tokens"],
+        parameters=parameters_of(ctx, options, has_schema=schema is not None),
         system=None if options["system"] is None else filled("--system", options["system"]),
         schema=schema,
         fallbacks=fallbacks(ctx),

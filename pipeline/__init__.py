@@ -58,4 +58,36 @@ crashes and mornings after.
 
 Imports run one way, from `jobs` down to `records`; `tests/test_floors.py` holds the floors. Rules (pricing,
 dialects, errors, records) import no HTTP and no event loop.
+
+For programs, `from pipeline import …` gives what the commands themselves are made of:
+
+    Plan, EndpointPlan, Secrets    what is asked, where, and with which key
+    run_plan                       `launch.launch`: to its end, and a `Summary`
+    follow_plan                    `following.following`: its rows as they end
+    scan, latest_outcomes          the store as lazy frames
 """
+
+from typing import Any
+
+_GIVEN = {
+    "EndpointPlan": ("pipeline.plan", "EndpointPlan"),
+    "Plan": ("pipeline.plan", "Plan"),
+    "Secrets": ("pipeline.plan", "Secrets"),
+    "Summary": ("pipeline.run", "Summary"),
+    # Not by their own names: those are modules of this package.
+    "follow_plan": ("pipeline.following", "following"),
+    "latest_outcomes": ("pipeline.store.reader", "latest_outcomes"),
+    "run_plan": ("pipeline.launch", "launch"),
+    "scan": ("pipeline.store.reader", "scan"),
+}
+__all__ = list(_GIVEN)
+
+
+def __getattr__(name: str) -> Any:
+    """Imported when asked for: a command needs few of them."""
+    if name not in _GIVEN:
+        raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _GIVEN[name]
+    return getattr(import_module(module), attribute)

@@ -5,20 +5,24 @@ It stands in run.json, so that a run can be resumed by its name alone.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from zoneinfo import ZoneInfo
 
+from pipeline.dialects import DEFAULT_DIALECT
 from pipeline.errors import UsageError
 from pipeline.gate import DEFAULT_MAX_OUTAGE_S
+from pipeline.manifest.fetching import is_address
+from pipeline.media.urls import without_signature
 from pipeline.records import EMBEDDED, DeliveryKind
 from pipeline.retry import RetryRules
-from pipeline.store.places import InBucket, Place, state_folder
+from pipeline.store.places import InBucket, Place, place_of, state_folder
 from pipeline.transport import Timeouts
 
 DEFAULT_MODEL = "gemini-3.1-flash-lite-preview"
@@ -32,7 +36,7 @@ class EndpointPlan:
     all; ``slots`` None adapts."""
 
     base_url: str | None
-    dialect: str
+    dialect: str = DEFAULT_DIALECT
     models: tuple[str, ...] = ()
     slots: int | None = None
     rpm: int | None = None
@@ -101,6 +105,43 @@ class Plan:
     anew: Anew | None = (
         None  # set where it reprocesses; ``manifest`` is then that of the newest of those runs
     )
+
+    @classmethod
+    def of(
+        cls,
+        manifest: str | Path,
+        *endpoints: EndpointPlan,
+        out: str | Place = "out",
+        max_tokens: int = DEFAULT_MAX_TOKENS,
+        parameters: Mapping[str, object] | None = None,
+        **more: Any,
+    ) -> Self:
+        """A run that begins now: what `mediabatch run` does with the same words.
+
+        ``manifest`` and ``out`` are paths or addresses; ``more`` are fields of a plan, with the command's
+        defaults. What signs the manifest's address belongs into `Secrets`.
+
+        Raises:
+            UsageError: ``out`` is no place.
+        """
+        started_at = datetime.now(UTC)
+        manifest = str(manifest)
+        planned: dict[str, Any] = {
+            "run_id": new_run_id(started_at),
+            "job": "default",
+            "model": DEFAULT_MODEL,
+            "prompt": DEFAULT_PROMPT,
+            "started_at": started_at,
+            "timezone": ZoneInfo("UTC"),
+            **more,
+        }
+        return cls(
+            manifest=without_signature(manifest) if is_address(manifest) else os.path.abspath(manifest),
+            out=place_of(out) if isinstance(out, str) else out,
+            endpoints=endpoints,
+            parameters={"max_tokens": max_tokens, **(parameters or {})},
+            **planned,
+        )
 
     @property
     def is_rehearsal(self) -> bool:

@@ -123,7 +123,7 @@ def floor_of(module: str) -> tuple[int, str] | None:
 @pytest.mark.parametrize("module", sorted(modules()))
 def test_a_module_imports_only_from_below(module):
     if module in ("pipeline", "pipeline.media"):
-        assert not imports(modules()[module])
+        assert not any(name.startswith("pipeline") for name in imports(modules()[module]))
         return
     here = floor_of(module)
     assert here is not None, f"{module} has no floor; give it one in FLOORS"

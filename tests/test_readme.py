@@ -166,3 +166,20 @@ def test_every_column_and_exit_code_of_the_tables_is_real():
         assert f"`{column}`" in README, f"the README does not name the manifest column {column}"
     for code in (DONE, USAGE_ERROR, HALTED, STOPPED, TOO_MANY_FAILED, INTERRUPTED):
         assert f"\n| {code} |" in README
+
+
+def test_the_library_example_runs(folder):
+    (program,) = [
+        code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "follow_plan" in code
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("done 19 {'USD': Decimal('0.0065105")
+    assert "failed" in done.stdout

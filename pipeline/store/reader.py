@@ -15,18 +15,20 @@ import polars as pl
 
 from pipeline.errors import StoreError
 from pipeline.records import EMBEDDED
-from pipeline.store.places import Place, all_on_disk, found, on_disk
+from pipeline.store.places import Place, all_on_disk, found, on_disk, place_of
 from pipeline.store.schemas import SCHEMAS
 
 PARTS = "date=*/run=*/*.parquet"
 
 
-def scan(out: Place, dataset: str) -> pl.LazyFrame:
-    """One dataset of the store, lazily; empty where nothing was written yet.
+def scan(out: str | Place, dataset: str) -> pl.LazyFrame:
+    """One dataset of the store (results, costs, attempts, rest), lazily; empty where nothing was written.
 
     Raises:
         StoreError: there is no store at ``out``.
     """
+    if isinstance(out, str):
+        out = place_of(out)
     if not has_store(out):
         raise StoreError(f"--out {out}: there is no store here; `mediabatch run` makes one")
     schema = SCHEMAS[dataset]
