@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -102,9 +103,11 @@ class Case:
 
     @property
     def idempotency_key(self) -> str:
-        """One for all attempts at the item; a remedy, or a detour, is another question, to which the first
-        one's answer would be none."""
+        """One for all attempts at the item; another model, a remedy, or a detour is another question, to
+        which the first one's answer would be none."""
         key = self.recorder.idempotency_key(self.item.row)
+        if self.models:
+            key = f"{key}-{blake2b(self.item.request.model.encode(), digest_size=4).hexdigest()}"
         if self.detour is not None:
             key = f"{key}-inline"
         if self.item.request.objection is not None:

@@ -516,6 +516,16 @@ async def test_a_fallback_is_asked_for_its_class_of_error():
 
 
 @on_virtual_time
+async def test_a_fallback_is_asked_under_a_key_of_its_own():
+    """To the first model's, an endpoint that keeps to such keys would give the first model's answer."""
+    wire = ScriptedWire(by_model(a_model=blocked))
+    here, gathered = endpoint(wire, fallbacks={"ContentBlocked": "b-model"}), Gathered()
+    await analyze(item("one"), None, here, gathered)
+    first, second = (asked.headers["idempotency-key"] for asked in wire.asked)
+    assert first != second
+
+
+@on_virtual_time
 async def test_for_another_class_it_is_not_asked():
     ended, gathered = await fallen_back(by_model(a_model=lambda: refusal(400)), {"ContentBlocked": "b-model"})
     assert isinstance(ended, Outcome)

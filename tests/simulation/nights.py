@@ -92,7 +92,7 @@ class Evidence:
     account: Account
     records: Records = field(default_factory=Records)
     sessions: list[Session] = field(default_factory=list)
-    keys: dict[Any, Any] = field(default_factory=dict)  # (run, row) → idempotency key, and back
+    keys: dict[Any, Any] = field(default_factory=dict)  # (run, row, model) → idempotency key, and back
 
     def asked_in(self, session: Session) -> list[Asked]:
         return [asked for asked in self.account.asked if asked.session == session.number]

@@ -78,8 +78,11 @@ class Watch:
                 if twin.first == row.number and records.may_go((session.run_id, twin.number)):
                     raise Broken(ROWS, f"row {twin.number} is asked, as row {row.number} was")
             raise Broken(PAID, f"row {place} is asked without being on record as sent")
-        keys = self._keys
-        if keys.setdefault(place, asked.key) != asked.key or keys.setdefault(asked.key, place) != place:
+        keys, question = self._keys, (*place, asked.model)
+        if (
+            keys.setdefault(question, asked.key) != asked.key
+            or keys.setdefault(asked.key, question) != question
+        ):
             raise Broken(KEYS, f"row {place} came with {asked.key!r}")
         self._gate_of[asked.endpoint].arrived()
         self._check_live()
