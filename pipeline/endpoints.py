@@ -51,6 +51,16 @@ class Endpoint:
         return (not self.models or model in self.models) and self.gate.serves(model)
 
 
+@dataclass(slots=True)
+class LastError:
+    """The newest error of a class, and how many of them this session has met. ``at_s``: on the clock that
+    anyio sleeps by."""
+
+    count: int
+    at_s: float
+    sentence: str
+
+
 @dataclass(slots=True, eq=False)
 class _Waiter:
     """An attempt that waits at one of several endpoints. Its ``patience`` cancelled, it looks around."""
@@ -91,6 +101,7 @@ class Endpoints:
         self.clock = clock
         self.now = now
         self.asleep = 0
+        self.errors: dict[str, LastError] = {}  # of attempts, retried ones too, by class
         self._on_room: Callable[[], None] = _nobody_asks
         self._waiting: dict[_Waiter, None] = {}  # in the order in which they came
         self._is_closed = False
@@ -205,6 +216,11 @@ class Endpoints:
         headers: Mapping[str, str] | None,
     ) -> None:
         """An attempt has ended there."""
+        if error is not None:
+            known = self.errors.get(error.error_class)
+            self.errors[error.error_class] = LastError(
+                known.count + 1 if known else 1, self.clock(), str(error)
+            )
         was_down = endpoint.gate.down is not None
         endpoint.gate.leave(entry, error, tokens, headers)
         if not was_down and endpoint.gate.down is not None:

@@ -46,7 +46,9 @@ class LimitsMet:
     throttled: int = 0
 
     def and_then(self, later: Self) -> LimitsMet:
-        seconds = {limit: self.limited_s.get(limit, 0.0) + later.limited_s.get(limit, 0.0) for limit in LIMITS}
+        seconds = {
+            limit: self.limited_s.get(limit, 0.0) + later.limited_s.get(limit, 0.0) for limit in LIMITS
+        }
         return LimitsMet(seconds, self.throttled + later.throttled)
 
     def facts(self) -> dict[str, Any]:
