@@ -192,7 +192,7 @@ def _checked(plan: Plan, manifest: Source) -> tuple[Plan, LimitsMet]:
 def _writers(plan: Plan, world: Surroundings) -> tuple[RunWriter, Writing]:
     writer = world.run_writer(plan.out, plan.run_id, plan.started_at.astimezone(plan.timezone))
     writer.schema = schema_of(plan)
-    return writer, Writing(plan.run_id, plan.job, EMBEDDED if plan.is_rehearsal else None)
+    return writer, Writing(plan.run_id, plan.job, EMBEDDED if plan.is_rehearsal else None, world.now)
 
 
 def _settle_others(plan: Plan, world: Surroundings) -> list[str]:
