@@ -52,7 +52,7 @@ def go_on_with(one: Sight) -> str:
     """What to type next; nothing where there is nothing to do."""
     out = "" if str(one.plan.out) == "out" else f" --out {shlex.quote(str(one.plan.out))}"
     job = "" if one.plan.job == "default" else f" --job {shlex.quote(one.plan.job)}"
-    if one.state == "running":
+    if one.state == "running" or (one.state != "done" and "pruned_at" in one.facts):
         return ""
     if one.state == "budget":
         more = "--budget NEW_TOTAL" if one.plan.budget is not None else "--budget-per-day AMOUNT"

@@ -177,6 +177,11 @@ def _checked(plan: Plan, manifest: Source) -> tuple[Plan, LimitsMet]:
     if not has_run(plan.out, plan.run_id):
         return plan, LimitsMet()
     facts = run_facts(plan.out, plan.run_id)
+    if facts["state"] != "done" and "pruned_at" in facts:
+        raise UsageError(
+            f"run {plan.run_id} cannot go on, because prune has let go of its ledger; start a new run, which "
+            "skips what was answered"
+        )
     told = facts["plan"]["manifest_digest"]
     if told != manifest.digest:
         raise UsageError(

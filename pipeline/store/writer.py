@@ -79,11 +79,11 @@ class RunWriter:
 
     def write_rest(self, rest: pl.DataFrame) -> None:
         """The run's one rest file, replaced as a whole; without rows there is none."""
-        self._replace(self.dataset_folder("rest") / "rest.parquet", rest)
+        self.replace(self.dataset_folder("rest") / "rest.parquet", rest)
 
     def write_duplicates(self, results: pl.DataFrame) -> None:
         """The results of rows that share another's outcome, replaced as a whole."""
-        self._replace(self.dataset_folder("results") / "duplicates.parquet", results)
+        self.replace(self.dataset_folder("results") / "duplicates.parquet", results)
 
     def write_selection(self, selection: pl.DataFrame) -> None:
         """Which items a run that reprocesses asks, beside its run.json."""
@@ -93,7 +93,7 @@ class RunWriter:
         text = orjson.dumps(facts, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
         self._write(self.run_folder / "run.json", text)
 
-    def _replace(self, path: Place, frame: pl.DataFrame) -> None:
+    def replace(self, path: Place, frame: pl.DataFrame) -> None:
         if frame.height:
             self._write_frame(path, frame)
         else:
