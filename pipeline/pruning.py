@@ -4,7 +4,7 @@ Of runs whose last sign of life is older than what is kept:
 
 - results go, but for the latest outcome of every item, and the newest ``ok`` of every request, by which a
   later run knows that it need not ask (and pay) again;
-- attempts go, but for those that may have been billed;
+- attempts go, but for those that may have been billed, and those that were billed and were no answer;
 - rows at rest go, but for those of items that have no outcome of their own;
 - a ledger goes: what it held stands in parts. Such a run cannot be resumed any more.
 
@@ -171,7 +171,8 @@ def _prune_run(
     stays = at_rest.filter(run_id=plan.run_id)["row"].implode()
     kept: dict[str, pl.Expr] = {
         "results": ~pl.col("row").is_in(goes),
-        "attempts": pl.col("state") == "possibly_billed",
+        "attempts": (pl.col("state") == "possibly_billed")
+        | ((pl.col("state") == "billed") & pl.col("error_class").is_not_null()),
         "rest": pl.col("row").is_in(stays),
     }
     if plan.is_rehearsal:

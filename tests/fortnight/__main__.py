@@ -1,4 +1,4 @@
-"""``python -m tests.fortnight``: play a fortnight, check its report against what was served, leave the store."""
+"""``python -m tests.fortnight``: play it, check its report against what was served, and leave the store."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ def main() -> None:
     if options.folder.exists():
         sys.exit(f"{options.folder} is there already; name another --folder")
     began_s = time.monotonic()
-    played = anyio.run(
-        lambda: play(options.folder, rows=options.rows, more=options.more, seed=options.seed)
-    )
+    played = anyio.run(lambda: play(options.folder, rows=options.rows, more=options.more, seed=options.seed))
     for day, summaries in played.summaries.items():
         for one in summaries:
             tally = one.tally

@@ -50,7 +50,9 @@ def check(played: Fortnight) -> list[str]:
 
     attempts = scope.scan("attempts").collect()
     statuses = Counter(attempts["http_status"].drop_nulls().to_list())
-    agree("attempts by status", statuses, sum((counts.statuses for counts in served.values()), Counter[int]()))
+    agree(
+        "attempts by status", statuses, sum((counts.statuses for counts in served.values()), Counter[int]())
+    )
     cut = attempts.filter(pl.col("http_status").is_null(), state="possibly_billed").height
     agree("answers that were cut off", cut, sum(counts.cut for counts in served.values()))
 

@@ -52,7 +52,7 @@ QUESTIONS = (
 )
 
 CALM = Mood(overloaded=0.01, throttled=0.01)
-BAD = Mood(overloaded=0.45, throttled=0.05, cut=0.05, out_s=2.5)
+BAD = Mood(overloaded=0.4, throttled=0.05, cut=0.05, out_s=1.5)
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class Evening:
     """One night's plan: the gateway's mood, and what is done."""
 
     mood: Mood = CALM
+    slots: int | None = None
     rpm: int | None = None
     budget_per_day: str | None = None
     reprocesses: bool = False  # in the morning, when the gateway is calm again
@@ -68,7 +69,7 @@ class Evening:
 
 CALENDAR: dict[int, Evening] = {
     3: Evening(rpm=1_200),
-    6: Evening(BAD, reprocesses=True),
+    6: Evening(BAD, slots=8, reprocesses=True),
     7: Evening(replace(CALM, broke_after=12)),
     11: Evening(budget_per_day="0.007"),
     12: Evening(resumes=True),
@@ -109,10 +110,7 @@ async def play(
     """Play these nights: ``rows`` in the first one's manifest, and ``more`` in each that follows."""
     clock = JumpingClock()
     world = Surroundings(now=clock)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in {name for names in MEDIA.values() for name in names} | {"broken.jpg"}:
-        (folder / "media").mkdir(exist_ok=True)
-        shutil.copyfile(DATA / "media" / name, folder / "media" / name)
+    _copy_media(folder / "media")
     async with open_gateway(seed) as gateway:
         played = Fortnight(folder / "out", folder / "manifest.csv", gateway)
         book = _write_book(folder / "prices.toml")
@@ -148,7 +146,7 @@ def _plan(played: Fortnight, book: Path, evening: Evening, now: datetime) -> Pla
         job="default",
         manifest=str(played.manifest),
         out=played.out,
-        endpoints=(EndpointPlan(played.gateway.base_url, "newapi", rpm=evening.rpm),),
+        endpoints=(EndpointPlan(played.gateway.base_url, "newapi", slots=evening.slots, rpm=evening.rpm),),
         model=MODEL,
         prompt="What is this?",
         parameters={"max_tokens": 2000},
@@ -174,6 +172,12 @@ def _asked_again(plan: Plan, now: datetime) -> Plan | None:
     )
     write_selection(again, traced(plan.out, chosen))
     return again
+
+
+def _copy_media(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("broken.jpg", *(name for names in MEDIA.values() for name in names)):
+        shutil.copyfile(DATA / "media" / name, folder / name)
 
 
 def _write_manifest(path: Path, rows: int) -> None:

@@ -62,7 +62,7 @@ def test_the_bad_night_tells_what_limited_it(played):
 
 
 def test_pruning_forgets_no_answer_and_no_cost(played):
-    """Everything before the 10th is old: what failed in the bad night and was answered in the morning goes."""
+    """What began before the 10th is old: what failed in the bad night, and was answered since, goes."""
     out = played.out
     scope = Scope(out, job="default")
     before = (outcomes_in(scope), by(scope, ("day", "model")), _latest(out))
