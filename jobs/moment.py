@@ -168,8 +168,9 @@ class Watch:
             return f"{self._endpoints.slots:,} slots"
         if held_by in ("rpm", "tpm"):
             told = sum(getattr(one, held_by) or 0 for one in self._plan.endpoints)
-            what = "requests" if held_by == "rpm" else "tokens"
-            return f"{told:,} {what} a minute" if told else f"the {what} a minute it takes"
+            if not told:  # learned from 429s, or read from headers
+                return "the pace it accepts" if held_by == "rpm" else "the tokens it grants"
+            return f"{told:,} {'requests' if held_by == 'rpm' else 'tokens'} a minute"
         return {"hold": "a 429", "outage": "an outage", "budget": "the budget"}[held_by]
 
     def _troubles(self, now_s: float) -> tuple[Trouble, ...]:
