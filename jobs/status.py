@@ -19,6 +19,8 @@ from jobs.report_tables import console
 from jobs.wording import amount, lasting, money
 from pipeline.watching import Sight, sight, sights
 
+WIDE = 100
+_NUMBERS = ("rows", "ok", "failed", "cost")
 STYLES = {"done": "green", "running": "cyan", "halted": "red", "killed": "red"}
 
 
@@ -40,7 +42,7 @@ def status(run_id: str | None, out: Path, as_json: bool) -> None:
     elif run_id:
         _show(seen[0])
     elif seen:
-        console().print(_table(seen))
+        _list(seen)
     else:
         click.echo(f"no run in {out} yet")
 
@@ -128,27 +130,47 @@ def _show(one: Sight) -> None:
         said.print(f"next: {go_on_with(one)}", soft_wrap=True)
 
 
-def _table(seen: Sequence[Sight]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("started (UTC)", "run", "job", "state"):
-        table.add_column(name, no_wrap=name != "job")
-    for name in ("rows", "ok", "failed"):
-        table.add_column(name, justify="right")
-    table.add_column("cost", justify="right")
-    table.add_column("go on with", overflow="fold")
+def _list(seen: Sequence[Sight]) -> None:
+    """A line a run, the newest last; then what to type for those that can go on."""
+    said = console()
+    is_wide = said.width >= WIDE
+    columns = ["run", "state", "ok", "failed", "cost", "go on with"]
+    if is_wide:
+        columns = ["started (UTC)", "run", "state", "rows", *columns[2:]]
+    if len({one.plan.job for one in seen}) > 1:
+        columns.insert(0, "job")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=True, justify="right" if name in _NUMBERS else "left")
     for one in seen:
-        table.add_row(
-            f"{one.plan.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
-            one.plan.run_id,
-            one.plan.job,
-            Text(one.state, style=STYLES.get(one.state, "yellow")),
-            "?" if one.rows is None else f"{one.rows:,}",
-            f"{one.ok:,}",
-            f"{one.failed:,}",
-            ("rehearsed, " if one.plan.is_rehearsal else "") + money(one.cost),
-            go_on_with(one),
-        )
-    return table
+        cells: dict[str, str | Text] = {
+            "started (UTC)": f"{one.plan.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
+            "run": one.plan.run_id,
+            "job": one.plan.job,
+            "state": Text(one.state, style=STYLES.get(one.state, "yellow")),
+            "rows": "?" if one.rows is None else f"{one.rows:,}",
+            "ok": f"{one.ok:,}",
+            "failed": f"{one.failed:,}",
+            "cost": _rounded(one),
+            "go on with": _verb(one),
+        }
+        table.add_row(*(cells[name] for name in columns))
+    said.print(table)
+    newest = {_verb(one): go_on_with(one) for one in seen if _verb(one)}
+    for verb, command in newest.items():
+        said.print(f"{verb}: {command}", soft_wrap=True)
+
+
+def _verb(one: Sight) -> str:
+    """The command that goes on: ``resume`` or ``reprocess``."""
+    return go_on_with(one).removeprefix("mediabatch ").partition(" ")[0]
+
+
+def _rounded(one: Sight) -> str:
+    """To a hundredth of a cent; `status RUN` has it exactly."""
+    if one.plan.is_rehearsal:
+        return "rehearsed"
+    return money({currency: round(cost, 4) for currency, cost in one.cost.items()}) if one.cost else ""
 
 
 def _ago(then: datetime) -> str:

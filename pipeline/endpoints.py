@@ -17,7 +17,7 @@ import anyio
 from pipeline.budget import Budget
 from pipeline.dialects import Dialect
 from pipeline.errors import AttemptError, MediabatchError, NeedsTooMuch, RowError
-from pipeline.gate import LIMITS, Clock, Entry, Gate, GateClosed, Limit, LimitsMet
+from pipeline.gate import LIMITS, Clock, Entry, Gate, GateClosed, LimitsMet
 from pipeline.halting import HaltRules
 from pipeline.media.delivery import Delivery
 from pipeline.pricing import PriceBook
@@ -129,14 +129,6 @@ class Endpoints:
     def out_s(self) -> float:
         """Seconds in which nobody answered, so far."""
         return sum(one.gate.out_s() for one in self._endpoints)
-
-    @property
-    def limited_by(self) -> Limit | None:
-        """What keeps the next attempt from going at the moment, at the most preferred endpoint that is
-        left."""
-        if self.budget is not None and self.budget.limited.now is not None:
-            return "budget"
-        return next((one.gate.limited.now for one in self._endpoints if one.gate.down is None), None)
 
     def limits_met(self) -> LimitsMet:
         """What has limited the run so far, added up over all of them."""

@@ -19,7 +19,7 @@ from tests.serving.answers import completion, gateway_error
 from tests.serving.server import Play, Received, Server
 from tests.terminals import Terminal
 
-ROWS = [f"{'bad' if number % 40 == 7 else 'good'} {number}" for number in range(400)]
+ROWS = [f"{'bad' if number % 40 == 7 else 'good'} {number}" for number in range(240)]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_on_a_terminal_a_pilot_sees_what_matters(slow: Server, tmp_path: Path, c
         far, pace, spent, *troubles = terminal.until(
             lambda shown: len(shown) >= 4 and "held by 8 slots" in shown[1]
         )
-        assert re.match(r"\d+ of 400 · \d+ ok · \d+ failed · \d+ to go · \d+ s left, until \d\d:\d\d", far)
+        assert re.match(r"\d+ of 240 · \d+ ok · \d+ failed · \d+ to go · \d+ s left, until \d\d:\d\d", far)
         assert re.match(r"[\d.]+/s · held by 8 slots · \d of 8 slots", pace)
         assert re.match(r"USD [\d.]+ of 5 · ", spent)
         assert troubles[0].startswith("BadInput ")
@@ -97,9 +97,9 @@ def test_another_terminal_sees_a_run_in_progress_and_disturbs_nothing(slow: Serv
             continue
         seen = run_command("status", "night", "--json", cwd=tmp_path).json
         assert seen["state"] == "running"
-    assert seen["rows"] == 400
+    assert seen["rows"] == 240
     assert seen["in_flight"] <= 8
-    assert seen["left"] == 400 - seen["ok"] - seen["failed"]
+    assert seen["left"] == 240 - seen["ok"] - seen["failed"]
     assert seen["go_on_with"] is None
     assert seen["per_s"] > 1
     shown = run_command("status", "night", cwd=tmp_path).stdout
@@ -111,9 +111,14 @@ def test_another_terminal_sees_a_run_in_progress_and_disturbs_nothing(slow: Serv
     at_rest = run_command("status", "night", "--json", cwd=tmp_path).json
     assert at_rest["state"] == "interrupted"
     assert at_rest["ok"] >= seen["ok"]
-    assert at_rest["not_attempted"] == 400 - at_rest["ok"] - at_rest["failed"]
+    assert at_rest["not_attempted"] == 240 - at_rest["ok"] - at_rest["failed"]
     assert at_rest["go_on_with"] == "mediabatch resume night"
     assert "interrupted" in stdout
+    run_command("resume", "--no-progress", "--max-failed", "1", cwd=tmp_path)
+    ended = run_command("status", "night", "--json", cwd=tmp_path).json
+    first, both = (told["pace"]["limited_s"]["slots"] for told in (at_rest, ended))
+    assert 0.5 < first < both - 0.5, "of both sessions"
+    assert both == pytest.approx(240 * 0.2 / 8, rel=0.5)
 
 
 def test_of_a_killed_run_status_tells_what_is_on_record_and_leaves_the_ledger_alone(
@@ -134,7 +139,7 @@ def test_of_a_killed_run_status_tells_what_is_on_record_and_leaves_the_ledger_al
     assert "killed" in run_command("status", cwd=tmp_path).stdout
     assert {path.name: path.read_bytes() for path in folder.iterdir() if "shm" not in path.name} == before
     ended = run_command("resume", "--no-progress", "--json", cwd=tmp_path)
-    assert ended.json["ok"] + ended.json["failed"] == 400
+    assert ended.json["ok"] + ended.json["failed"] == 240
     done = run_command("status", "night", "--json", cwd=tmp_path).json
     assert (done["state"], done["left"], done["in_flight"]) == ("done", 0, None)
 
@@ -164,6 +169,21 @@ def test_whoever_looks_keeps_no_writer_waiting(tmp_path: Path):
             with pytest.raises(sqlite3.OperationalError):
                 seen._connection.execute("DELETE FROM done")
         assert writer.last_seq() == 2
+
+
+def test_the_list_of_runs_fits_a_narrow_terminal(slow: Server, tmp_path: Path):
+    for limit in ("3", "8"):
+        words = command(slow, tmp_path, "--limit", limit, "--budget", "5", "--no-progress", "--json")
+        words.remove("--run-id")
+        words.remove("night")
+        subprocess.run(words, cwd=tmp_path, env=clean_environment(), capture_output=True)
+    with Terminal([*COMMAND, "status"], columns=80, cwd=tmp_path, env=clean_environment()) as terminal:
+        assert terminal.to_the_end() == 0
+        heads, _, *runs = terminal.shown
+        assert heads.split() == ["run", "state", "ok", "failed", "cost", "go", "on", "with"]
+        assert re.match(r"\d{8}T\d{6}Z-[0-9a-f]{6} +done +3 +0 +USD 0.00", runs[0])
+        assert re.match(r"\d{8}T\d{6}Z-[0-9a-f]{6} +done +4 +1 +USD 0.00\d+ +reprocess", runs[1])
+        assert runs[2] == "reprocess: mediabatch reprocess --dry-run"
 
 
 def test_status_of_a_run_that_is_not_there_is_a_mistake(tmp_path: Path):
