@@ -27,7 +27,7 @@ def server(serve: Serve) -> Server:
     return serve(script)
 
 
-def night(server: Server, folder: Path, *options: str, rows: list[str] | None = None):
+def night(server: Server, folder: Path, *options: str, rows: list | None = None):
     manifest = write_manifest(folder / "manifest.csv", rows or ["a", "b"])
     return run_command("run", manifest, "--base-url", server.base_url, *options, cwd=folder)
 
@@ -149,6 +149,49 @@ def test_a_run_left_half_way_gives_its_ledger_up_once_a_later_one_went_through(
     gone = run_command("prune", "--keep", "90d", "--json", cwd=tmp_path).json
     assert (gone["runs"], gone["ledgers"]) == (0, 1)
     assert sorted(path.name for path in (tmp_path / "out/runs/stopped").iterdir()) == ["run.json"]
+
+
+def test_an_answer_to_another_question_is_kept_for_whoever_asks_it_again(server: Server, tmp_path: Path):
+    """The item's latest outcome is the second; a run that asks the first question again still skips it."""
+    first, second = ([{"id": "a", "prompt": prompt}] for prompt in ("one thing", "another"))
+    for rows in (first, second):
+        night(server, tmp_path, rows=rows)
+    told = run_command("prune", "--keep", "0d", "--json", cwd=tmp_path).json
+    assert (told["runs"], told["results"]) == (2, 0)
+    assert night(server, tmp_path, "--json", rows=first).json["skipped"] == 1
+
+
+def test_an_old_rehearsal_leaves_its_run_json(tmp_path: Path):
+    manifest = write_manifest(tmp_path / "manifest.csv", ["a"])
+    run_command("run", manifest, "--embedded", "--run-id", "rehearsed", cwd=tmp_path)
+    told = run_command("prune", "--keep", "0d", "--json", cwd=tmp_path).json
+    assert (told["runs"], told["results"], told["attempts"]) == (1, 1, 1)
+    assert told["costs"] > 0
+    left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(left) == [".lock-default", "run.json"]
+    assert "rehearsed" in run_command("status", cwd=tmp_path).stdout
+
+
+def test_what_a_killed_run_left_is_settled_before_anything_goes(server: Server, tmp_path: Path):
+    """As `run` does it: what stands in its ledger alone would go with it."""
+    manifest = write_manifest(tmp_path / "manifest.csv", ["a", "b", "c"])
+    night(server, tmp_path, "--run-id", "killed", rows=["a", "b", "c"])
+    run_json = tmp_path / "out/runs/killed/run.json"
+    facts = json.loads(run_json.read_text())
+    facts.pop("finished_at")
+    run_json.write_text(json.dumps({**facts, "state": "running"}))
+    assert manifest.exists()
+    told = run_command("prune", "--keep", "90d", "--json", cwd=tmp_path)
+    assert told.code == 0
+    assert told.json["runs"] == 0
+    assert "settled_at" in json.loads(run_json.read_text())
+
+
+@pytest.mark.parametrize("wrong", ["-5d", "soon", "90"])
+def test_a_time_to_keep_that_means_nothing_is_a_mistake(tmp_path: Path, wrong: str):
+    refused = run_command("prune", "--keep", wrong, cwd=tmp_path)
+    assert refused.code == 2
+    assert "--keep" in refused.stderr
 
 
 def test_prune_waits_for_nobody_who_runs_the_job(tmp_path: Path, server: Server):
