@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
 
 import click
 import orjson
@@ -13,6 +12,7 @@ from jobs.days import Ago, Day
 from jobs.options import Fault, config_option, job_option, json_option, option, out_option, plainly
 from pipeline.pruning import Pruned
 from pipeline.pruning import prune as prune_store
+from pipeline.store.places import Place
 
 
 @click.command()
@@ -28,7 +28,7 @@ from pipeline.pruning import prune as prune_store
 @click.option("--dry-run", is_flag=True, help="Show what would go, and change nothing.")
 @json_option
 @plainly
-def prune(out: Path, job: str, keep: Ago, dry_run: bool, as_json: bool) -> None:
+def prune(out: Place, job: str, keep: Ago, dry_run: bool, as_json: bool) -> None:
     """Let go of what is older than --keep and superseded, of one job.
 
     Answers stay: the latest outcome of every item, and whatever later runs skip by. Costs stay, all of them,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -17,6 +16,7 @@ from rich.text import Text
 from jobs.options import config_option, json_option, out_option, plainly
 from jobs.report_tables import console
 from jobs.wording import amount, lasting, money
+from pipeline.store.places import Place
 from pipeline.watching import Sight, sight, sights
 
 WIDE = 100
@@ -30,7 +30,7 @@ STYLES = {"done": "green", "running": "cyan", "halted": "red", "killed": "red"}
 @out_option
 @json_option
 @plainly
-def status(run_id: str | None, out: Path, as_json: bool) -> None:
+def status(run_id: str | None, out: Place, as_json: bool) -> None:
     """Show how RUN stands, also while it goes on; without RUN, list all runs of the store.
 
     It only reads, and does not disturb the run. What a run skips is known when it ends.

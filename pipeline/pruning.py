@@ -33,6 +33,7 @@ from pipeline.plan import Plan, plan_of
 from pipeline.records import EMBEDDED
 from pipeline.session import settle_job
 from pipeline.store.locking import job_lock
+from pipeline.store.places import Place, found, on_disk
 from pipeline.store.reader import latest_outcomes, runs_of, scan
 from pipeline.store.writer import RunWriter
 from pipeline.surroundings import THE_REAL_ONES, Surroundings
@@ -65,7 +66,7 @@ class _Run:
 
 
 def prune(
-    out: Path, job: str, before: datetime, *, is_dry: bool = False, world: Surroundings = THE_REAL_ONES
+    out: Place, job: str, before: datetime, *, is_dry: bool = False, world: Surroundings = THE_REAL_ONES
 ) -> Pruned:
     """Let go of what no longer counts of the job's runs that ended before that instant.
 
@@ -84,7 +85,7 @@ def prune(
 
 
 def _prune(
-    out: Path, job: str, before: datetime, is_dry: bool, world: Surroundings, notes: list[str]
+    out: Place, job: str, before: datetime, is_dry: bool, world: Surroundings, notes: list[str]
 ) -> Pruned:
     chosen = list(_chosen(out, job, before))
     old = [one for one in chosen if one.is_old]
@@ -101,7 +102,7 @@ def _prune(
     return pruned
 
 
-def _chosen(out: Path, job: str, before: datetime) -> Iterator[_Run]:
+def _chosen(out: Place, job: str, before: datetime) -> Iterator[_Run]:
     """Runs at rest that are old, or were left half-way and superseded."""
     last = _last_signs(out, job)
     finished: dict[str, str] = {}  # manifest → when the newest run began that went through all of it
@@ -124,7 +125,7 @@ def _chosen(out: Path, job: str, before: datetime) -> Iterator[_Run]:
             yield _Run(plan, facts, is_old=False)
 
 
-def _last_signs(out: Path, job: str) -> dict[str, datetime]:
+def _last_signs(out: Place, job: str) -> dict[str, datetime]:
     """By run: when it last sent or ended anything."""
     signs = [
         scan(out, dataset).filter(job=job).group_by("run_id").agg(at.max().alias("at"))
@@ -138,7 +139,7 @@ def _last_signs(out: Path, job: str) -> dict[str, datetime]:
     return dict(found.iter_rows())
 
 
-def _superseded(out: Path, job: str, runs: list[str]) -> pl.DataFrame:
+def _superseded(out: Place, job: str, runs: list[str]) -> pl.DataFrame:
     """Rows of these runs' results that nothing needs any more."""
     results = scan(out, "results").filter(job=job)
     # Of a request instead of an item: the same question, asked of another column.
@@ -152,7 +153,7 @@ def _superseded(out: Path, job: str, runs: list[str]) -> pl.DataFrame:
     return here.join(kept, on=_ROW, how="anti").collect(engine="streaming")
 
 
-def _at_rest(out: Path, job: str, runs: list[str]) -> pl.DataFrame:
+def _at_rest(out: Place, job: str, runs: list[str]) -> pl.DataFrame:
     """Rows at rest of these runs by which a report knows of an item: it has no outcome of its own."""
     rest = scan(out, "rest").filter(pl.col("run").is_in(runs))
     ended = scan(out, "results").filter(pl.col("endpoint").ne_missing(EMBEDDED), job=job).select("item_id")
@@ -179,14 +180,13 @@ def _prune_run(
         kept = dict.fromkeys((*kept, "costs"), pl.lit(False))
     for dataset, keep in kept.items():
         count = 0
-        for path in sorted(writer.dataset_folder(dataset).glob("*.parquet")):
-            before = pl.read_parquet(path, hive_partitioning=False)
+        for place in found(writer.dataset_folder(dataset), "*.parquet"):
+            file = on_disk(place)
+            before = pl.read_parquet(file, hive_partitioning=False)
             after = before.filter(keep)
             count += before.height - after.height
             if not is_dry and after.height < before.height:
-                size_bytes = path.stat().st_size
-                writer.replace(path, after)
-                pruned.freed_bytes += size_bytes - (path.stat().st_size if path.exists() else 0)
+                pruned.freed_bytes += file.stat().st_size - writer.replace(place, after)
         setattr(pruned, dataset, getattr(pruned, dataset) + count)
         if not is_dry:
             _remove_if_empty(writer.dataset_folder(dataset))
@@ -207,7 +207,8 @@ def _drop_ledger(plan: Plan, pruned: Pruned, is_dry: bool) -> int:
     return 1 if files else 0
 
 
-def _remove_if_empty(folder: Path) -> None:
-    for empty in (folder, folder.parent):
-        with suppress(OSError):
-            empty.rmdir()
+def _remove_if_empty(folder: Place) -> None:
+    if isinstance(folder, Path):  # in a bucket there are no folders
+        for empty in (folder, folder.parent):
+            with suppress(OSError):
+                empty.rmdir()

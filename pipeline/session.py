@@ -207,6 +207,8 @@ def _settle_others(plan: Plan, world: Surroundings) -> list[str]:
         run_id = facts["run_id"]
         if run_id == plan.run_id or facts["job"] != plan.job or facts["state"] == "done":
             continue
+        if "pruned_at" in facts:
+            continue
         other = plan_of(facts, plan.out)
         if facts["state"] != "running" and not other.ledger_path.exists():
             continue

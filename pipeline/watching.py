@@ -6,20 +6,20 @@ Reads run.json and the ledger, and disturbs neither. What a run skips is known o
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.errors import LedgerDamaged
 from pipeline.ledger import Ledger
 from pipeline.plan import Plan, plan_of
 from pipeline.records import RunState
-from pipeline.store.reader import run_facts, run_ids
+from pipeline.store.locking import holder_of
+from pipeline.store.places import InBucket, Place
+from pipeline.store.reader import every_run, run_facts
 from pipeline.store.rows import ATTEMPT_COLUMN, RESULT_COLUMN, Entry
 from pipeline.tally import Tally
 
@@ -59,13 +59,26 @@ class Sight:
         return max(0, self.rows - self.ok - self.failed - (self.skipped or 0))
 
 
-def sight(out: Path, run_id: str) -> Sight:
+def sight(out: Place, run_id: str) -> Sight:
     """A run of the store.
 
     Raises:
         StoreError: there is no such run.
     """
-    facts = run_facts(out, run_id)
+    return _seen(out, run_facts(out, run_id))
+
+
+def sights(out: Place) -> list[Sight]:
+    """All runs of the store, oldest first.
+
+    Raises:
+        StoreError: there is no store, or a run.json of it is damaged.
+    """
+    found = [_seen(out, facts) for facts in every_run(out)]
+    return sorted(found, key=lambda one: (one.plan.started_at, one.plan.run_id))
+
+
+def _seen(out: Place, facts: Mapping[str, Any]) -> Sight:
     plan = plan_of(facts, out)
     state: SeenState = facts["state"]
     if state == "running" and not _is_alive(plan):
@@ -88,16 +101,6 @@ def sight(out: Path, run_id: str) -> Sight:
         totals["possibly_billed"],
         {currency: Decimal(cost) for currency, cost in totals["cost"].items()},
     )
-
-
-def sights(out: Path) -> list[Sight]:
-    """All runs of the store, oldest first.
-
-    Raises:
-        StoreError: there is no store, or a run.json of it is damaged.
-    """
-    found = [sight(out, run_id) for run_id in run_ids(out)]
-    return sorted(found, key=lambda one: (one.plan.started_at, one.plan.run_id))
 
 
 def _in_ledger(plan: Plan, facts: Mapping[str, Any], state: SeenState) -> Sight:
@@ -147,17 +150,16 @@ def _per_s(ended_us: list[int]) -> float | None:
 
 
 def _is_alive(plan: Plan) -> bool:
-    """Whether the process that holds the job's lock is at this run. The lock itself is left alone: whoever
-    tries it would be in the way of a run that begins just then."""
-    with suppress(OSError):
-        told = (plan.out / "runs" / f".lock-{plan.job}").read_text("utf-8", "replace")
-        holder = re.fullmatch(r"run (\S+), process (\d+)", told.strip())
-        if holder and holder[1] == plan.run_id:
-            try:
-                os.kill(int(holder[2]), 0)
-            except ProcessLookupError:
-                return False
-            except PermissionError:
-                return True  # somebody else's
-            return True
-    return False
+    """Whether a process is at this run. Of one on another machine nobody here can tell: it is believed."""
+    if isinstance(plan.out, InBucket) and not plan.ledger_path.exists():
+        return True
+    holder = holder_of(plan.out, plan.job)
+    if holder is None or holder[0] != plan.run_id:
+        return False
+    try:
+        os.kill(holder[1], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True

@@ -93,14 +93,19 @@ class RunWriter:
         text = orjson.dumps(facts, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
         self._write(self.run_folder / "run.json", text)
 
-    def replace(self, path: Place, frame: pl.DataFrame) -> None:
+    def replace(self, path: Place, frame: pl.DataFrame) -> int:
+        """Write a file of this run anew; without rows there is none. Returns its size in bytes.
+
+        Raises:
+            StoreUnwritable: the disk refuses.
+        """
         if frame.height:
-            self._write_frame(path, frame)
-        else:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise StoreUnwritable(path, error.strerror or str(error)) from None
+            return len(self._write_frame(path, frame))
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreUnwritable(path, error.strerror or str(error)) from None
+        return 0
 
     def _write_frame(self, path: Place, frame: pl.DataFrame) -> bytes:
         buffer = io.BytesIO()
