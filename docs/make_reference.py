@@ -157,7 +157,7 @@ def _table(head: str, names: Iterable[str], meanings: Mapping[str, str], where: 
 def _check(where: str, names: Iterable[str], meanings: Mapping[str, str]) -> None:
     missing, gone = sorted(set(names) - set(meanings)), sorted(set(meanings) - set(names))
     if missing or gone:
-        raise Incomplete(f"meanings.toml, [{where}]: {missing} have no meaning, {gone} are no more")
+        raise Incomplete(f"docs/meanings.toml, [{where}]: {missing} have no meaning, {gone} are no more")
 
 
 def _rows(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
