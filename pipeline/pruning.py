@@ -93,10 +93,10 @@ def _prune(
     at_rest = _at_rest(out, job, [one.plan.run_id for one in old])
     pruned = Pruned(runs=len(old), notes=tuple(notes))
     for one in chosen:
-        pruned.ledgers += _drop_ledger(one.plan, pruned, is_dry)
         writer = world.run_writer(out, one.plan.run_id, one.plan.started_at.astimezone(one.plan.timezone))
         if not is_dry and "pruned_at" not in one.facts:
-            writer.write_run({**one.facts, "pruned_at": world.now()})
+            writer.write_run({**one.facts, "pruned_at": world.now()})  # first: from here on it is not resumed
+        pruned.ledgers += _drop_ledger(one.plan, pruned, is_dry)
         if one.is_old:
             _prune_run(one.plan, writer, superseded, at_rest, pruned, is_dry)
     return pruned

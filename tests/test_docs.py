@@ -118,6 +118,11 @@ def test_the_answer_to_a_bad_night_names_classes_that_there_are():
         assert isinstance(getattr(errors, name), type)
 
 
+def test_the_story_names_modules_that_there_are():
+    for name in re.findall(r"`((?:pipeline|tests)/[\w/.]*)`", (DOCS / "architecture.md").read_text("utf-8")):
+        assert (ROOT / name).exists(), name
+
+
 def test_pictures_ask_nobody_for_anything():
     for picture in (DOCS / "pictures").glob("*.svg"):
         drawn = picture.read_text("utf-8")

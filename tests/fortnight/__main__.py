@@ -19,11 +19,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=40, help="in the first night's manifest")
     parser.add_argument("--more", type=int, default=25, help="rows more every night")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--port", type=int, default=0, help="where the gateway listens; 0: anywhere")
     options = parser.parse_args()
     if options.folder.exists():
         sys.exit(f"{options.folder} is there already; name another --folder")
     began_s = time.monotonic()
-    played = anyio.run(lambda: play(options.folder, rows=options.rows, more=options.more, seed=options.seed))
+    played = anyio.run(lambda: play(**vars(options)))
     for day, summaries in played.summaries.items():
         for one in summaries:
             tally = one.tally

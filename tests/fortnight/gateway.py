@@ -109,8 +109,8 @@ class Gateway:
 
 
 @asynccontextmanager
-async def open_gateway(seed: int) -> AsyncIterator[Gateway]:
-    """A gateway on a free port of loopback."""
+async def open_gateway(seed: int, port: int = 0) -> AsyncIterator[Gateway]:
+    """A gateway on loopback; port 0 takes a free one."""
     gateway = Gateway(seed)
 
     @web.middleware
@@ -123,7 +123,7 @@ async def open_gateway(seed: int) -> AsyncIterator[Gateway]:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            await web.TCPSite(runner, "127.0.0.1", port).start()
             gateway.base_url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
             yield gateway
         finally:

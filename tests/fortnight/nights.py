@@ -105,13 +105,19 @@ class JumpingClock:
 
 
 async def play(
-    folder: Path, *, nights: Sequence[int] = ALL, rows: int = 40, more: int = 25, seed: int = 1
+    folder: Path,
+    *,
+    nights: Sequence[int] = ALL,
+    rows: int = 40,
+    more: int = 25,
+    seed: int = 1,
+    port: int = 0,
 ) -> Fortnight:
     """Play these nights: ``rows`` in the first one's manifest, and ``more`` in each that follows."""
     clock = JumpingClock()
     world = Surroundings(now=clock)
     _copy_media(folder / "media")
-    async with open_gateway(seed) as gateway:
+    async with open_gateway(seed, port) as gateway:
         played = Fortnight(folder / "out", folder / "manifest.csv", gateway)
         book = _write_book(folder / "prices.toml")
         for place, number in enumerate(nights):
