@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check bench bench-slice crash simulate lock help
+.PHONY: demo test check bench bench-slice crash simulate fortnight docs lock help
 
 help:
 	@echo "make demo    run the main job on the example manifest, no key needed"
@@ -14,6 +14,8 @@ help:
 	@echo "make bench   measure, beside what a user would pick instead: about an hour"
 	@echo "make crash   kill -9 at 100 random moments: nothing paid is lost"
 	@echo "make simulate  10,000 simulated nights with faults"
+	@echo "make fortnight  fourteen nights over HTTP, checked against what was served"
+	@echo "make docs    write the reference from the code, and the pictures from a real terminal"
 	@echo "make lock    pin all dependencies anew"
 
 # Everything from the lock file, hashes checked; quick when nothing changed.
@@ -51,6 +53,13 @@ crash: $(READY)
 # Whole nights in virtual time with a seeded, faulty endpoint and disk; the tests run 300 of them.
 simulate: $(READY)
 	$(BIN)/python -m tests.simulation --seeds 10000
+
+fortnight: $(READY)
+	$(BIN)/python -m tests.fortnight
+
+docs: $(READY)
+	$(BIN)/python -m docs.make_reference
+	$(BIN)/python -m docs.make_pictures
 
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv

@@ -11,6 +11,7 @@ COMMANDS = {
     "run": ("jobs.run", "Have every row of a manifest analysed."),
     "resume": ("jobs.resume", "Go on with a run that stopped."),
     "reprocess": ("jobs.reprocess", "Ask again what failed, was cut off or not seen."),
+    "status": ("jobs.status", "A run in progress, from another terminal; or all runs."),
     "report": ("jobs.report", "Outcomes and costs over all runs."),
     "export": ("jobs.export", "The latest answers joined to the manifest's columns."),
     "estimate": ("jobs.estimate", "What a run would cost, before anything is spent."),
@@ -18,6 +19,8 @@ COMMANDS = {
     "reconcile": ("jobs.reconcile", "A gateway's own usage log beside what we have."),
     "show": ("jobs.show", "One item: request, attempts, reply, and a curl line."),
     "serve": ("jobs.serve", "The embedded endpoint as a server."),
+    "init": ("jobs.init", "Write a commented nightly.toml to start from."),
+    "prune": ("jobs.prune", "Let go of what is old and superseded."),
 }
 """name → (module with a click command of that name, what the overview says)"""
 

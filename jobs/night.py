@@ -15,8 +15,9 @@ import anyio
 import click
 import orjson
 
+from jobs.notifying import notify
 from jobs.options import Fault, json_option, option
-from jobs.progress import Progress
+from jobs.progress import LogFormat, Progress
 from jobs.summary import DONE, exit_code, show_summary
 from jobs.summary import as_json as summary_json
 from pipeline.errors import RunFinished
@@ -37,13 +38,27 @@ class Evening:
     deadline: str | None  # HH:MM
     as_json: bool
     progress: bool | None
+    log_format: LogFormat = "text"
+    notify_cmd: str | None = None
 
 
 def evening_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What every command that spends a night shares; together they make an `Evening`."""
     for decorate in (
         option(
-            "--progress/--no-progress", default=None, help="Default: a bar on a terminal, lines in a pipe."
+            "--notify-cmd",
+            metavar="CMD",
+            help="A shell command that gets the summary (as of --json) on stdin when the run has ended.",
+        ),
+        option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="How stderr is written: for a person, or a JSON object a line.",
+        ),
+        option(
+            "--progress/--no-progress", default=None, help="Default: a view on a terminal, lines in a pipe."
         ),
         json_option,
         option(
@@ -67,12 +82,13 @@ def evening_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def evening_of(options: dict[str, Any]) -> Evening:
     """Take the options of `evening_options` out of a command's."""
-    return Evening(*(options.pop(name) for name in ("grace_s", "deadline", "as_json", "progress")))
+    names = ("grace_s", "deadline", "as_json", "progress", "log_format", "notify_cmd")
+    return Evening(*(options.pop(name) for name in names))
 
 
 def spend(plan: Plan, secrets: Secrets, evening: Evening) -> int:
     """Run the plan, show what it came to, and return the exit code."""
-    watcher = Progress(is_wanted=evening.progress)
+    watcher = Progress(is_wanted=evening.progress, log_format=evening.log_format)
     _allow_connections()
     # Items make no cycles to speak of: looking for them as often as Python does by default took 4 to 11% of
     # the CPU, and found nothing (the peak of memory is the same).
@@ -88,6 +104,13 @@ def spend(plan: Plan, secrets: Secrets, evening: Evening) -> int:
         click.echo(summary_json(summary, plan, code))
     else:
         show_summary(summary, plan)
+    if evening.log_format == "json":
+        sentence = f"run {summary.run_id} ended: {summary.state}"
+        watcher.say(sentence, event="end", run_id=summary.run_id, state=summary.state, exit_code=code)
+    if evening.notify_cmd:
+        problem = notify(evening.notify_cmd, summary_json(summary, plan, code), plan)
+        if problem:
+            watcher.say(f"note: {problem}; the run itself is as it is told")
     return code
 
 
@@ -125,13 +148,14 @@ async def _night(plan: Plan, secrets: Secrets, watcher: Progress, evening: Eveni
                 tasks.start_soon(stop.at_signals)
                 if evening.deadline is not None:
                     tasks.start_soon(stop.at, evening.deadline, plan.timezone)
-                tasks.start_soon(watcher.follow, tally)
+                tasks.start_soon(watcher.follow, plan, run, tally)
 
             summary = await launch(plan, secrets, on_start=on_start, at_once=at_once)
-            watcher.close()
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise only_one(group) from None
+    finally:
+        watcher.close()  # else a bug would leave the terminal without a cursor
     return summary
 
 

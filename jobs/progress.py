@@ -1,92 +1,92 @@
-"""What a person sees while a run goes on: a bar on a terminal, lines in a pipe; all on stderr."""
+"""What a person sees while a run goes on: a view on a terminal, lines or JSON in a pipe; all on stderr."""
 
 from __future__ import annotations
 
+import os
 import sys
-import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
 
 import anyio
 import click
+import orjson
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
+from rich.live import Live
 
-from jobs.wording import money
+from jobs.moment import Watch, told_at
+from jobs.pilot_view import PilotView
+from pipeline.plan import Plan
+from pipeline.run import Run
 from pipeline.tally import Tally
 
 REDRAW_S = 0.25
 LINE_EVERY_S = 15.0
 
+LogFormat = Literal["text", "json"]
+
 
 class Progress:
     """Follows a run until it is closed."""
 
-    def __init__(self, *, is_wanted: bool | None) -> None:
-        self._is_terminal = sys.stderr.isatty()
+    def __init__(self, *, is_wanted: bool | None, log_format: LogFormat = "text") -> None:
+        self._is_terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._is_wanted = True if is_wanted is None else is_wanted
-        self._bar: Bar | None = None
+        self._log_format = log_format
+        self._live: Live | None = None
 
-    async def follow(self, tally: Tally) -> None:
+    async def follow(self, plan: Plan, run: Run, tally: Tally) -> None:
         if not self._is_wanted:
             return
-        if self._is_terminal:
-            await self._draw(tally)
+        watch = Watch(plan, run.endpoints, tally, anyio.current_time)
+        if self._is_terminal and self._log_format == "text":
+            await self._draw(plan, watch)
         else:
-            await self._tell(tally)
+            await self._tell(watch)
 
-    def say(self, sentence: str) -> None:
-        """A sentence on stderr, above the bar where there is one."""
-        if self._bar is None:
+    def say(self, sentence: str, *, event: str = "note", **more: Any) -> None:
+        """A sentence on stderr, above the view where there is one."""
+        if self._log_format == "json":
+            self._log(event, {"message": sentence, **more})
+        elif self._live is None:
             click.echo(sentence, err=True)
         else:
-            self._bar.console.print(sentence, highlight=False, markup=False, emoji=False)
+            self._live.console.print(sentence, highlight=False, markup=False, emoji=False)
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
 
-    async def _draw(self, tally: Tally) -> None:
-        self._bar = Bar(
-            SpinnerColumn(),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:,}/{task.total:,}"),
-            TextColumn("[green]{task.fields[ok]:,} ok[/] [red]{task.fields[failed]:,} failed[/]"),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("[cyan]{task.fields[spent]}[/]"),
-            TimeElapsedColumn(),
-            TextColumn("eta"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            auto_refresh=False,  # redrawn from here, so that no second thread touches the terminal
+    async def _draw(self, plan: Plan, watch: Watch) -> None:
+        def view() -> PilotView:
+            return PilotView(watch.moment(), now=datetime.now(plan.timezone))
+
+        # Redrawn from here, so that no second thread touches the terminal.
+        self._live = Live(
+            view(),
+            console=Console(stderr=True, highlight=False),
+            auto_refresh=False,
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
         )
-        task = self._bar.add_task("", total=tally.rows_total or 0, ok=0, failed=0, rate="", spent="")
-        self._bar.start()
-        started = time.monotonic()
+        self._live.start(refresh=True)
         while True:
-            elapsed_s = max(time.monotonic() - started, 1e-6)
-            self._bar.update(
-                task,
-                completed=tally.ended,
-                ok=tally.ok,
-                failed=tally.failed,
-                rate=f"{tally.ended / elapsed_s:,.1f}/s",
-                spent=money(tally.cost),
-            )
-            self._bar.refresh()
             await anyio.sleep(REDRAW_S)
+            self._live.update(view(), refresh=True)
 
-    async def _tell(self, tally: Tally) -> None:
-        started = time.monotonic()
+    async def _tell(self, watch: Watch) -> None:
+        watch.moment()
         while True:
             await anyio.sleep(LINE_EVERY_S)
-            elapsed_s = time.monotonic() - started
-            rate = tally.ended / elapsed_s
-            total = tally.rows_total
-            of_all = f" of {total:,}" if total is not None else ""
-            eta = f", {(total - tally.ended) / rate:,.0f} s left" if total is not None and rate else ""
-            click.echo(
-                f"{tally.ended:,}{of_all} rows: {tally.ok:,} ok, {tally.failed:,} failed; {rate:,.1f}/s, "
-                f"{money(tally.cost)} spent{eta}",
-                err=True,
-            )
+            moment = watch.moment()
+            if self._log_format == "json":
+                self._log("progress", moment.facts())
+            else:
+                click.echo(moment.line(), err=True)
+
+    def _log(self, event: str, facts: Mapping[str, Any]) -> None:
+        line = orjson.dumps({"at": told_at(), "event": event, **facts})
+        click.echo(line.decode(), err=True)

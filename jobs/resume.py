@@ -72,4 +72,5 @@ def _newest_unfinished(out: Place, job: str) -> dict[str, Any] | None:
     runs = runs_of(out, job)
     if not runs:
         raise Fault(f"--out {out}: no run of job {job!r} here")
-    return next((facts for facts in reversed(runs) if facts["state"] != "done"), None)
+    unfinished = (one for one in reversed(runs) if one["state"] != "done" and "pruned_at" not in one)
+    return next(unfinished, None)

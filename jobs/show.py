@@ -115,7 +115,8 @@ def _print_outcome(console: Console, outcome: dict[str, Any], history: History, 
         console.print(f"usage {usage}", soft_wrap=True)
     if request is not None:
         schema = _schema(request, outcome["run_id"], out)
-        curl = _curl(request, _sent(outcome, history), schema) or "never asked"
+        gone = "its attempts were pruned" if outcome["attempts"] else "never asked"
+        curl = _curl(request, _sent(outcome, history), schema) or gone
         console.print(Text.assemble(("again ", "bold"), curl), soft_wrap=True)
 
 

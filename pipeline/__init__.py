@@ -51,6 +51,8 @@ crashes and mornings after.
     launch.py      a plan becomes a run
     following.py   a run as a stream of rows, for programs
     batch_file.py  … or a file of the requests it would send
+    watching.py    a run as another process sees it
+    pruning.py     what is old and superseded leaves the store
     reprocessing/  items chosen by their latest outcome → the rows of a new run
     estimating/    a manifest → what it will cost: media looked at, token rules, what replies have shown
     report/        outcomes and costs over the store, as lazy queries

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import anyio
 
 from pipeline.errors import CurrencyDiffers, Unpriced
-from pipeline.gate import GateClosed
+from pipeline.gate import GateClosed, Limited
 from pipeline.pricing import PriceBook, Rates, trillionths
 from pipeline.records import AttemptState, Item, MediaModality, Request, Usage
 
@@ -182,6 +182,7 @@ class Budget:
         self._overrated: list[Hold] = []  # perhaps billed, and set aside for when little was known
         self._queue: deque[_Waiter] = deque()
         self._is_closed = False
+        self.limited = Limited()
         self.on_spent: Callable[[], None] = _nobody_asks
 
     async def hold(self, item: Item) -> Hold:
@@ -198,6 +199,7 @@ class Budget:
                 return self._set_aside(amount, item)
         me = _Waiter()
         self._queue.append(me)
+        self.limited.by("budget", anyio.current_time())
         try:
             while True:
                 self._check()
@@ -216,6 +218,8 @@ class Budget:
             self._queue.remove(me)
             if is_first:
                 self._rouse()
+            if not self._queue:
+                self.limited.by(None, anyio.current_time())
 
     def settle(
         self, hold: Hold, state: AttemptState, cost: Decimal | None, usage: Usage | None = None

@@ -17,7 +17,7 @@ import anyio
 from pipeline.budget import Budget
 from pipeline.dialects import Dialect
 from pipeline.errors import AttemptError, MediabatchError, NeedsTooMuch, RowError
-from pipeline.gate import Clock, Entry, Gate, GateClosed
+from pipeline.gate import LIMITS, Clock, Entry, Gate, GateClosed, LimitsMet
 from pipeline.halting import HaltRules
 from pipeline.media.delivery import Delivery
 from pipeline.pricing import PriceBook
@@ -49,6 +49,16 @@ class Endpoint:
 
     def serves(self, model: str) -> bool:
         return (not self.models or model in self.models) and self.gate.serves(model)
+
+
+@dataclass(slots=True)
+class LastError:
+    """The newest error of a class, and how many of them this session has met. ``at_s``: on the clock that
+    anyio sleeps by."""
+
+    count: int
+    at_s: float
+    sentence: str
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +101,7 @@ class Endpoints:
         self.clock = clock
         self.now = now
         self.asleep = 0
+        self.errors: dict[str, LastError] = {}  # of attempts, retried ones too, by class
         self._on_room: Callable[[], None] = _nobody_asks
         self._waiting: dict[_Waiter, None] = {}  # in the order in which they came
         self._is_closed = False
@@ -118,6 +129,16 @@ class Endpoints:
     def out_s(self) -> float:
         """Seconds in which nobody answered, so far."""
         return sum(one.gate.out_s() for one in self._endpoints)
+
+    def limits_met(self) -> LimitsMet:
+        """What has limited the run so far, added up over all of them."""
+        seconds = dict.fromkeys(LIMITS, 0.0)
+        for one in self._endpoints:
+            for limit, for_s in one.gate.limited_s().items():
+                seconds[limit] += for_s
+        if self.budget is not None:
+            seconds["budget"] = self.budget.limited.until(anyio.current_time()).get("budget", 0.0)
+        return LimitsMet(seconds, sum(one.gate.throttled for one in self._endpoints))
 
     async def enter(self, item: Item, last: Endpoint | None = None) -> tuple[Endpoint, Entry]:
         """Wait until an attempt may go, and say where to. ``last``: where its item was tried before; others
@@ -187,6 +208,11 @@ class Endpoints:
         headers: Mapping[str, str] | None,
     ) -> None:
         """An attempt has ended there."""
+        if error is not None:
+            known = self.errors.get(error.error_class)
+            self.errors[error.error_class] = LastError(
+                known.count + 1 if known else 1, self.clock(), str(error)
+            )
         was_down = endpoint.gate.down is not None
         endpoint.gate.leave(entry, error, tokens, headers)
         if not was_down and endpoint.gate.down is not None:

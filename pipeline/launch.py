@@ -114,6 +114,7 @@ async def _run(
             on_start(run, tally, session.notes)
             with at_once:
                 await run.execute()
+            session.limits_met = session.limits_met.and_then(endpoints.limits_met())
             session.levels = {one.name: one.gate.level for one in endpoints if one.gate.level is not None}
             saved = endpoints.delivery.saved
         try:

@@ -19,11 +19,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
+from urllib.parse import quote
 
 from pipeline.errors import LedgerDamaged, MediabatchError, StoreUnwritable
 
@@ -122,6 +123,25 @@ class Ledger:
         ledger = cls(path, connection)
         ledger._lay_ballast()
         return ledger
+
+    @classmethod
+    @contextmanager
+    def looking(cls, path: Path) -> Iterator[Self]:
+        """Look at a ledger as it is at this moment, whoever else has it open: no writer waits for that, and
+        nothing is left behind.
+
+        Raises:
+            LedgerDamaged: it cannot be read, or is gone.
+        """
+        # Without a -wal file nobody writes, and a reader would make one: then as a file that does not change.
+        is_open = path.with_name(path.name + "-wal").exists()
+        uri = f"file:{quote(str(path.absolute()))}?mode=ro{'' if is_open else '&immutable=1'}"
+        try:
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+                connection.execute("BEGIN")  # all that is read is of one moment
+                yield cls(path, connection)
+        except sqlite3.Error as error:
+            raise LedgerDamaged(path, str(error)) from None
 
     def __enter__(self) -> Self:
         return self

@@ -16,6 +16,7 @@ from typing import Any, Self
 from pipeline.asked import schema_of
 from pipeline.errors import LedgerDamaged, ManifestError, RunFinished, UsageError
 from pipeline.estimates import kept as kept_estimate
+from pipeline.gate import LimitsMet, limits_met
 from pipeline.keytable import KeyTable
 from pipeline.ledger import Ledger
 from pipeline.manifest import Defaults
@@ -58,6 +59,7 @@ class Session:
     _open: ExitStack = field(repr=False)
     estimate: dict[str, Any] | None = None  # that somebody made of this run
     levels: dict[str, int] = field(default_factory=dict)  # by endpoint: slots that proved themselves
+    limits_met: LimitsMet = field(default_factory=LimitsMet)  # over all sessions that ended
 
     @classmethod
     def open(
@@ -71,7 +73,7 @@ class Session:
         """
         with ExitStack() as stack:
             stack.enter_context(job_lock(plan.out, plan.job, plan.run_id))
-            plan = _checked(plan, manifest)
+            plan, met = _checked(plan, manifest)
             notes = [*manifest.notes, *_settle_others(plan, world)]
             writer, writing = _writers(plan, world)
             writer.open()
@@ -98,6 +100,7 @@ class Session:
                 world,
                 stack.pop_all(),
                 kept_estimate(plan, manifest.digest),
+                limits_met=met,
             )
 
     def close(self) -> None:
@@ -139,6 +142,7 @@ class Session:
             "totals": (tally or self.tally).totals(),
             "halts": [asdict(halt) for halt in halts],
             "levels": self.levels,
+            "pace": self.limits_met.facts(),
             "estimate": self.estimate,
         }
         if tally is not None:  # else it is unfinished business, whatever its state: rows at rest are missing
@@ -163,15 +167,21 @@ def settle_job(plan: Plan, world: Surroundings = THE_REAL_ONES) -> list[str]:
         return _settle_others(plan, world)
 
 
-def _checked(plan: Plan, manifest: Source) -> Plan:
-    """The plan to go by: of a run that exists already, the stored one with what may change.
+def _checked(plan: Plan, manifest: Source) -> tuple[Plan, LimitsMet]:
+    """The plan to go by: of a run that exists already, the stored one with what may change. And the limits
+    that it has met so far.
 
     Raises:
         UsageError: the run is finished, or it would ask something else now.
     """
     if not has_run(plan.out, plan.run_id):
-        return plan
+        return plan, LimitsMet()
     facts = run_facts(plan.out, plan.run_id)
+    if facts["state"] != "done" and "pruned_at" in facts:
+        raise UsageError(
+            f"run {plan.run_id} cannot go on, because prune has let go of its ledger; start a new run, which "
+            "skips what was answered"
+        )
     told = facts["plan"]["manifest_digest"]
     if told != manifest.digest:
         raise UsageError(
@@ -181,13 +191,13 @@ def _checked(plan: Plan, manifest: Source) -> Plan:
     plan = resumed(plan_of(facts, plan.out), plan)
     if facts["state"] == "done":
         raise RunFinished(plan.run_id)
-    return plan
+    return plan, limits_met(facts.get("pace", {}))
 
 
 def _writers(plan: Plan, world: Surroundings) -> tuple[RunWriter, Writing]:
     writer = world.run_writer(plan.out, plan.run_id, plan.started_at.astimezone(plan.timezone))
     writer.schema = schema_of(plan)
-    return writer, Writing(plan.run_id, plan.job, EMBEDDED if plan.is_rehearsal else None)
+    return writer, Writing(plan.run_id, plan.job, EMBEDDED if plan.is_rehearsal else None, world.now)
 
 
 def _settle_others(plan: Plan, world: Surroundings) -> list[str]:
@@ -196,6 +206,8 @@ def _settle_others(plan: Plan, world: Surroundings) -> list[str]:
     for facts in every_run(plan.out):
         run_id = facts["run_id"]
         if run_id == plan.run_id or facts["job"] != plan.job or facts["state"] == "done":
+            continue
+        if "pruned_at" in facts:
             continue
         other = plan_of(facts, plan.out)
         if facts["state"] != "running" and not other.ledger_path.exists():

@@ -185,3 +185,20 @@ def test_with_500_at_a_time_the_cap_holds_and_nearly_all_of_it_is_spent(seed: in
     """Never above where a bound is known, at most a hundredth where media are learned; at least 95%."""
     limit, billed = played(seed, images)
     assert holds(limit, billed, images), f"{billed / limit:.4f} of the budget"
+
+
+@on_virtual_time
+async def test_whoever_waits_for_room_in_the_budget_is_limited_by_it():
+    """There is room for one: the second waits until the first has ended, five seconds later."""
+    under_test = budget("0.0020")
+    first = await under_test.hold(item(1))
+
+    async def second() -> None:
+        under_test.settle(await under_test.hold(item(2)), "not_billed", None)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(second)
+        await anyio.sleep(5.0)
+        assert under_test.limited.now == "budget"
+        under_test.settle(first, "not_billed", None)
+    assert under_test.limited.until(anyio.current_time()) == {"budget": pytest.approx(5.0)}

@@ -50,10 +50,16 @@ FLOORS: list[set[str]] = [
         "pipeline.recorder",
         "pipeline.reprocessing",
     },
-    {"pipeline.analyze", "pipeline.asking", "pipeline.estimating", "pipeline.salvage"},
+    {
+        "pipeline.analyze",
+        "pipeline.asking",
+        "pipeline.estimating",
+        "pipeline.salvage",
+        "pipeline.watching",
+    },
     {"pipeline.surroundings", "pipeline.run"},
     {"pipeline.session"},
-    {"pipeline.launch", "pipeline.batch_file"},
+    {"pipeline.launch", "pipeline.batch_file", "pipeline.pruning"},
     {"pipeline.following"},
     {"jobs"},
 ]
@@ -68,6 +74,7 @@ STORED = (
     *("pipeline.ledger", "pipeline.store", "pipeline.tally", "pipeline.keytable", "pipeline.repeats"),
     *("pipeline.sealing", "pipeline.settling", "pipeline.salvage", "pipeline.session", "pipeline.report"),
     *("pipeline.reprocessing", "pipeline.prices", "pipeline.buckets"),
+    *("pipeline.watching", "pipeline.pruning"),
 )
 WORLD = {
     "httpx",

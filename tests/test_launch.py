@@ -131,6 +131,10 @@ def test_run_json_says_what_was_asked_with_what_and_what_it_came_to(plan: Plan):
         },
         "halts": [],
         "levels": {},
+        "pace": {
+            "limited_s": dict.fromkeys(("slots", "rpm", "tpm", "hold", "outage", "budget"), 0.0),
+            "throttled": 0,
+        },
         "estimate": None,
     }
 

@@ -6,6 +6,7 @@ rates.py       requests and tokens a minute: told, read from headers, learned fr
 needs.py       how many tokens a request will take
 told.py        `x-ratelimit-*` headers
 breaker.py     outages: items wait, single probes go
+limited.py     what keeps the next attempt from going, and for how long it did
 """
 
 from pipeline.gate.admission import (
@@ -17,5 +18,19 @@ from pipeline.gate.admission import (
     GateClosed,
     Limits,
 )
+from pipeline.gate.limited import LIMITS, Limit, Limited, LimitsMet, limits_met
 
-__all__ = ["DEFAULT_MAX_OUTAGE_S", "NOBODY_ANSWERED", "Clock", "Entry", "Gate", "GateClosed", "Limits"]
+__all__ = [
+    "DEFAULT_MAX_OUTAGE_S",
+    "LIMITS",
+    "NOBODY_ANSWERED",
+    "Clock",
+    "Entry",
+    "Gate",
+    "GateClosed",
+    "Limit",
+    "Limited",
+    "Limits",
+    "LimitsMet",
+    "limits_met",
+]

@@ -30,6 +30,7 @@ from pipeline.errors import (
     Throttled,
 )
 from pipeline.gate.breaker import Breaker
+from pipeline.gate.limited import Limit, Limited
 from pipeline.gate.needs import TokenNeeds
 from pipeline.gate.rates import Allowance, Pace, PerMinute, Refusals
 from pipeline.gate.slots import Slots
@@ -107,6 +108,8 @@ class Gate:
         self.limits = limits
         self.slots = Slots(limits.slots, first=limits.level)
         self.in_use = 0
+        self.limited = Limited()
+        self.throttled = 0  # 429s
         self.on_room: Callable[[], None] = _nobody_asks
         self._host = host
         self._clock = clock
@@ -158,6 +161,14 @@ class Gate:
         """Seconds in which nobody answered, so far."""
         return self._breaker.total_s(self._clock())
 
+    def held_for_s(self) -> float:
+        """For how long it still admits nobody."""
+        return max(0.0, self._held_until_s - self._clock())
+
+    def limited_s(self) -> dict[Limit, float]:
+        """Seconds in which each limit was what kept the next attempt from going, so far."""
+        return self.limited.until(self._clock())
+
     def serves(self, model: str) -> bool:
         return not self._is_closed and self._down is None and model not in self._halted
 
@@ -195,6 +206,7 @@ class Gate:
                     delay_s = self._delay_s(tokens)
                     if delay_s <= 0.0:
                         return self._admit(item, tokens, is_first)
+                    self._tell_what_limits(tokens)
                     with anyio.move_on_after(max(delay_s, LEAST_WAIT_S)):
                         await me.turn.wait()
                 me.turn = anyio.Event()
@@ -202,6 +214,8 @@ class Gate:
             if self._queue[0] is me:
                 self._queue.popleft()
                 self._rouse()
+                if not self._queue:
+                    self.limited.by("slots" if self.in_use >= self.slots.limit else None, self._clock())
             else:
                 self._queue.remove(me)
 
@@ -216,6 +230,8 @@ class Gate:
         now_s = self._clock()
         slots = self.slots.limit
         self.in_use -= 1
+        if self.limited.now == "slots":
+            self.limited.by(None, now_s)
         self._settle(entry, error, tokens)
         if headers:
             self._read(entry, headers, now_s)
@@ -230,6 +246,8 @@ class Gate:
     def abandon(self, entry: Entry) -> None:
         """It never went, or nobody waits for its answer any more."""
         self.in_use -= 1
+        if self.limited.now == "slots":
+            self.limited.by(None, self._clock())
         if entry.is_probe:
             self._breaker.given_up()
         self._rouse()
@@ -284,6 +302,23 @@ class Gate:
             )
         return delay_s
 
+    def _tell_what_limits(self, tokens: float) -> None:
+        """Somebody waits, and this is what for. Only asked once it is clear that somebody does."""
+        now_s = self._clock()
+        waits: dict[Limit, float] = {
+            "outage": self._breaker.delay_s(now_s),
+            "hold": self._held_until_s - now_s,
+            "rpm": max(self._pace.delay_s(now_s), self._left["requests"].delay_s(1.0, now_s)),
+            "tpm": self._left["tokens"].delay_s(tokens, now_s),
+        }
+        if self._requests is not None:
+            waits["rpm"] = max(waits["rpm"], self._requests.delay_s(1.0, now_s))
+        if self._tokens is not None:
+            waits["tpm"] = max(waits["tpm"], self._tokens.delay_s(tokens, now_s))
+        longest = max(waits, key=lambda limit: waits[limit])
+        # Else all slots are in use, or they are still opening.
+        self.limited.by(longest if waits[longest] > 0.0 else "slots", now_s)
+
     def _open_slots(self, now_s: float) -> float:
         limit = self.slots.limit
         share = RAMP_FROM + (1.0 - RAMP_FROM) * (now_s - self._held_until_s) / self._ramp_s
@@ -295,6 +330,8 @@ class Gate:
     def _admit(self, item: Item, tokens: float, is_first: bool) -> Entry:
         now_s = self._clock()
         self.in_use += 1
+        if self.in_use >= self.slots.limit:
+            self.limited.by("slots", now_s)
         self._admitted += 1
         self._pace.take(now_s)
         if self._requests is not None:
@@ -357,6 +394,7 @@ class Gate:
     def _refused(self, entry: Entry, error: Throttled, now_s: float) -> None:
         """A 429. One that names a time holds everyone until then; one that names none cuts the slots and
         holds for about a round trip, unless it came at the very edge of a limit."""
+        self.throttled += 1
         verdict = self._refusals.refused(entry.sent_s, now_s)
         named_s = error.retry_after_s
         if named_s is not None:

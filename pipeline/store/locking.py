@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,6 +64,18 @@ def _file_system(folder: Path, mounts: str) -> str | None:
         if folder.is_relative_to(point) and len(point) >= best:
             best, kind = len(point), of_kind
     return kind
+
+
+def holder_of(out: Place, job: str) -> tuple[str, int] | None:
+    """(run, process) that held the job's lock last on this machine, and may hold it still. The lock itself is
+    left alone: whoever tries it would be in the way of a run that begins just then."""
+    folder = state_folder(out) if isinstance(out, InBucket) else out / "runs"
+    with suppress(OSError):
+        told = (folder / f".lock-{job}").read_text("utf-8", "replace")
+        holder = re.fullmatch(r"run (\S+), process (\d+)", told.strip())
+        if holder:
+            return holder[1], int(holder[2])
+    return None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ part that would have been made without a crash.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -110,6 +110,7 @@ class Writing:
     run_id: str
     job: str
     endpoint_of_bad_rows: str | None  # `embedded` in a rehearsal, whose rows never count; else unknown
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def tried(self, item_id: str, attempts: Sequence[Attempt], possible_cost: Decimal | None) -> Entry:
         """Attempts of an item that goes on."""
@@ -126,7 +127,7 @@ class Writing:
 
     def bad_row(self, bad: BadRow, tries: Tries = NO_TRIES) -> Entry:
         """``tries``: attempts that were made before it turned out that it cannot be asked again."""
-        now = micros(datetime.now(UTC))
+        now = micros(self.now())
         request = bad.request
         urls = [storable(media.url) for media in request.media] if request else []
         known: dict[str, object] = {

@@ -79,11 +79,11 @@ class RunWriter:
 
     def write_rest(self, rest: pl.DataFrame) -> None:
         """The run's one rest file, replaced as a whole; without rows there is none."""
-        self._replace(self.dataset_folder("rest") / "rest.parquet", rest)
+        self.replace(self.dataset_folder("rest") / "rest.parquet", rest)
 
     def write_duplicates(self, results: pl.DataFrame) -> None:
         """The results of rows that share another's outcome, replaced as a whole."""
-        self._replace(self.dataset_folder("results") / "duplicates.parquet", results)
+        self.replace(self.dataset_folder("results") / "duplicates.parquet", results)
 
     def write_selection(self, selection: pl.DataFrame) -> None:
         """Which items a run that reprocesses asks, beside its run.json."""
@@ -93,14 +93,19 @@ class RunWriter:
         text = orjson.dumps(facts, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
         self._write(self.run_folder / "run.json", text)
 
-    def _replace(self, path: Place, frame: pl.DataFrame) -> None:
+    def replace(self, path: Place, frame: pl.DataFrame) -> int:
+        """Write a file of this run anew; without rows there is none. Returns its size in bytes.
+
+        Raises:
+            StoreUnwritable: the disk refuses.
+        """
         if frame.height:
-            self._write_frame(path, frame)
-        else:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise StoreUnwritable(path, error.strerror or str(error)) from None
+            return len(self._write_frame(path, frame))
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreUnwritable(path, error.strerror or str(error)) from None
+        return 0
 
     def _write_frame(self, path: Place, frame: pl.DataFrame) -> bytes:
         buffer = io.BytesIO()

@@ -328,3 +328,21 @@ def test_without_the_extra_a_bucket_says_what_to_type(house: House, tmp_path: Pa
     said = house.run(PYTHONPATH=os.pathsep.join([str(tmp_path), os.getcwd()]))
     assert said.code == 2
     assert "pip install 'mediabatch[cloud]'" in said.stderr
+
+
+def test_status_and_prune_of_a_store_in_a_bucket(house: House):
+    house.run("--run-id", "monday")
+    house.run("--run-id", "tuesday", "--again")
+    listed = house.command("status", "--json").json["runs"]
+    assert [(one["run_id"], one["state"], one["ok"]) for one in listed] == [
+        ("monday", "done", ROWS - 1),
+        ("tuesday", "done", ROWS - 1),
+    ]
+    before = house.command("report", "--json").json
+    told = house.command("prune", "--keep", "0d", "--json").json
+    # Of the one that failed both times, the newest failure is the latest outcome.
+    assert (told["runs"], told["results"], told["attempts"]) == (2, ROWS, 2 * ROWS)
+    assert not house.parts("attempts")
+    after = house.command("report", "--json").json
+    assert after["outcomes"] == before["outcomes"]
+    assert after["cost_of_all_tries"] == before["cost_of_all_tries"]
