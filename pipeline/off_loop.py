@@ -7,10 +7,31 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
+
+import anyio.to_thread
+from anyio.lowlevel import RunVar
+
+T = TypeVar("T")
 
 OffLoop = Callable[..., Awaitable[Any]]
 """`anyio.to_thread.run_sync`, or what stands in for it; in simulated nights, a plain call."""
+
+FEW = 4
+"""Threads that handle media: each keeps memory of its own for what passes through it."""
+_few: RunVar[anyio.CapacityLimiter] = RunVar("few threads")
+
+
+async def in_few_threads(function: Callable[..., T], *arguments: Any) -> T:
+    """For calls that move megabytes. Over forty threads, which is anyio's usual limit, the memory that each
+    sets aside for the next megabytes came to hundreds of them (measured, on a busy machine)."""
+    try:
+        limiter = _few.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(FEW)
+        _few.set(limiter)
+    return await anyio.to_thread.run_sync(function, *arguments, limiter=limiter)
+
 
 _Call = tuple[asyncio.AbstractEventLoop, "asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
 

@@ -19,12 +19,12 @@ from typing import Any, Final, Self
 from urllib.parse import unquote
 
 import anyio
-import anyio.to_thread
 import httpcore
 import httpx
 
 from pipeline.errors import FetchFailed, MediaMissing, MediaMistaken, MediaOversized, MediaUnreachable
 from pipeline.media.guarding import Window
+from pipeline.off_loop import in_few_threads
 
 MOST_REDIRECTS: Final = 5
 MOST_CONNECTIONS: Final = 64
@@ -169,9 +169,9 @@ async def write_chunks(chunks: AsyncIterable[bytes | memoryview], into: Path, mo
                 raise MediaOversized(most_bytes)
             waiting += chunk
             if len(waiting) >= WRITTEN_AT_ONCE_BYTES:
-                await anyio.to_thread.run_sync(file.write, waiting)
+                await in_few_threads(file.write, waiting)
                 waiting = bytearray()
-        await anyio.to_thread.run_sync(file.write, waiting)
+        await in_few_threads(file.write, waiting)
     if not size_bytes:
         raise MediaMistaken("it is empty")
     return size_bytes

@@ -30,11 +30,11 @@ from pipeline.media.probing import UnreadableMedia
 from pipeline.media.shrinking import shrunk
 from pipeline.media.spool import Blob, Held, Spool, Wanted
 from pipeline.media.urls import storable
+from pipeline.off_loop import in_few_threads
 from pipeline.records import Media, Request
 
 MOST_BYTES_TO_SHRINK: Final = 64 * 1000 * 1000
 """Largest image that is fetched to be made smaller."""
-JUDGED_AT_ONCE: Final = 4
 SHRUNK_AT_ONCE: Final = 2
 """Threads. Decoding takes four bytes a pixel: at most 360 MB each, some 50 MB for a camera's picture."""
 
@@ -49,12 +49,10 @@ class Inliner:
     spool: Spool = field(default_factory=Spool)
     _downloader: Downloader = field(init=False)
     _buckets: Buckets = field(init=False)
-    _judging: anyio.CapacityLimiter = field(init=False)
     _shrinking: anyio.CapacityLimiter = field(init=False)
     _open: AsyncExitStack = field(init=False, default_factory=AsyncExitStack)
 
     async def __aenter__(self) -> Self:
-        self._judging = anyio.CapacityLimiter(JUDGED_AT_ONCE)
         self._shrinking = anyio.CapacityLimiter(SHRUNK_AT_ONCE)
         self._buckets = Buckets(self.patience)
         self._open.callback(self.spool.close)
@@ -94,8 +92,8 @@ class Inliner:
             elif media.is_ready and not media.url.startswith("data:"):
                 await self._downloader.download(media.url, path, most_bytes, on_size)
             else:
-                await anyio.to_thread.run_sync(_copy, media, path)
-            blob: Blob = await anyio.to_thread.run_sync(_judged, path, media, limiter=self._judging)
+                await in_few_threads(_copy, media, path)
+            blob: Blob = await in_few_threads(_judged, path, media)
             if max_px is not None:
                 blob = await anyio.to_thread.run_sync(_smaller, blob, max_px, limiter=self._shrinking)
             if blob.size_bytes > MAX_INLINE_BYTES:

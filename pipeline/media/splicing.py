@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import anyio.to_thread
-
 from pipeline.errors import MediaGone
+from pipeline.off_loop import in_few_threads
 
 WHOLE_BYTES: Final = 512 * 1024
 """A body no larger than this is made whole."""
@@ -64,9 +63,9 @@ class SplicedBody:
                 yield piece
                 continue
             left_bytes = piece.size_bytes
-            with closing(await anyio.to_thread.run_sync(_opened, piece)) as file:
+            with closing(await in_few_threads(_opened, piece)) as file:
                 while left_bytes:
-                    chunk = await anyio.to_thread.run_sync(_next_chunk, file, piece, left_bytes)
+                    chunk = await in_few_threads(_next_chunk, file, piece, left_bytes)
                     left_bytes -= min(left_bytes, READ_AT_ONCE_BYTES)
                     yield chunk
 
@@ -96,7 +95,7 @@ async def spliced(rendered: bytes, media: Sequence[Inlined]) -> bytes | SplicedB
     by_mark = {one.mark.encode(): one for one in media}
     texts = re.split(b"(" + b"|".join(by_mark) + b")", rendered)
     body = SplicedBody([by_mark.get(text, text) for text in texts])
-    return await anyio.to_thread.run_sync(body.whole) if len(body) <= WHOLE_BYTES else body
+    return await in_few_threads(body.whole) if len(body) <= WHOLE_BYTES else body
 
 
 def _encoded_bytes(size_bytes: int) -> int:
