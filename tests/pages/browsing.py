@@ -61,6 +61,7 @@ def visit(browser: Browser, file: Path, width: int = 1600, **settings: Any) -> I
     context = browser.new_context(viewport={"width": width, "height": 1000}, **settings)
     context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = context.new_page()
+    page.set_default_timeout(10_000)
     visited = Visit(page)
     page.on("console", lambda message: visited.said.append(message.text))
     page.on("pageerror", lambda error: visited.said.append(str(error)))

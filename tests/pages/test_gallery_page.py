@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,12 +16,11 @@ from playwright.sync_api import Browser
 from jobs.__main__ import cli
 from pipeline.errors import BadInput
 from pipeline.records import Media
+from pipeline.reprocessing import choose, predicate
 from tests.made import attempt, count, item, outcome, reply, write
 from tests.pages.browsing import visit
 from tests.pages.conftest import MEDIA
 from tests.pages.stores import BREAKOUTS, PRODUCT, hostile, nights, page_of
-
-LOADED = "one => one.naturalWidth || one.readyState"
 
 
 def gallery(out: Path, *words: str | Path) -> Path:
@@ -132,12 +133,12 @@ def test_tokens_cost_and_what_was_not_seen_stand_beside_it(browser: Browser, pag
         ("Media", "video", ["clip"]),
         ("Media", "text", ["text, alone*"]),
         ("Cost from (USD)", "0.001", ["linked"]),
-        ("to", "0,001", ["clip", "signed", "inline", "text, alone*"]),
+        ("to ", "0,001", ["clip", "signed", "inline", "text, alone*"]),
     ],
 )
 def test_items_are_filtered(browser: Browser, page: Path, label: str, value: str, left: list[str]):
     with visit(browser, page) as seen:
-        control = seen.page.get_by_label(label, exact=True)
+        control = seen.page.locator("#filters label", has_text=label).locator("input, select").first
         if label in ("Outcome", "Media"):
             control.select_option(value)
         else:
@@ -162,11 +163,7 @@ def chosen_by(command: str) -> set[str]:
     ).stdout.decode()
     *arguments, end = words.split("\0")
     assert (arguments[:2], end) == (["mediabatch", "reprocess"], "")
-    from datetime import UTC, datetime
-
-    from pipeline.reprocessing import choose, predicate
-
-    clauses = [clause for word, clause in zip(arguments, arguments[1:], strict=False) if word == "--where"]
+    clauses = [clause for word, clause in pairwise(arguments) if word == "--where"]
     out = Path(arguments[arguments.index("--out") + 1])
     return set(choose(out, "default", None, predicate(clauses, datetime.now(UTC)))["item_id"])
 
@@ -246,8 +243,7 @@ def test_where_without_a_gallery_is_a_slip(tmp_path: Path):
 
 
 def test_two_thousand_items_stay_smooth(browser: Browser, tmp_path: Path):
-    """Typing a word takes effect within a tenth of a second of this machine's time, twice that in a busy one;
-    scrolling draws what is near alone."""
+    """A word takes effect at once, and scrolling draws only what is near; bounds for a busy machine."""
     out = tmp_path / "out"
     long = json.dumps({"words": "a word and another " * 40})
     write(out, *(outcome(item(f"item-{row}", row), attempt(1, reply(long))) for row in range(1, 2_001)))
@@ -259,7 +255,8 @@ def test_two_thousand_items_stay_smooth(browser: Browser, tmp_path: Path):
                 const begin = performance.now();
                 box.value = "item-77";
                 box.dispatchEvent(new Event("input", { bubbles: true }));
-                while (!document.getElementById("count").textContent.startsWith("12 ")) {
+                while (!document.getElementById("count").textContent.startsWith("11 ")) {
+                    if (performance.now() - begin > 10_000) break;
                     await new Promise(requestAnimationFrame);
                 }
                 return performance.now() - begin;

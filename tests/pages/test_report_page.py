@@ -75,7 +75,7 @@ def test_pictures_have_titles_and_words(browser: Browser, page: Path):
             "Cost of an answer by model, USD",
             "Estimate against actual cost, USD",
         ]
-        assert all(seen.page.locator("svg.chart desc").evaluate_all("all => all.map(one => one.textContent)"))
+        assert all(seen.page.locator("svg.chart desc").all_text_contents())
 
 
 def test_colours_follow_the_theme(browser: Browser, page: Path):
