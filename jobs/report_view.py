@@ -8,7 +8,6 @@ from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -31,6 +30,7 @@ from pipeline.report import (
     spent,
 )
 from pipeline.report import possibly_billed as billed_perhaps
+from pipeline.store.places import Place
 
 DEAREST = 5
 MILLIONTH = Decimal("0.000001")
@@ -258,7 +258,7 @@ def resume_command(scope: Scope, facts: dict[str, Any]) -> str:
     return f"mediabatch resume {facts['run_id']}{scope_words(scope.out, facts['job'])}"
 
 
-def scope_words(out: Path, job: str | None) -> str:
+def scope_words(out: Place, job: str | None) -> str:
     """The options that name a store and a job, where they are not the usual ones."""
     of_out = "" if str(out) == "out" else f" --out {shlex.quote(str(out))}"
     return of_out + ("" if job in (None, "default") else f" --job {shlex.quote(str(job))}")

@@ -33,24 +33,20 @@ class Embedding:
 
     def data_url(self, path: str, modality: MediaModality) -> tuple[str | None, str]:
         """(the URL, or None; why there is none)"""
+        if modality == "document":
+            return None, "a document"
         try:
             size_bytes = Path(path).stat().st_size
             if modality == "image":
                 mime, content = _picture(path, size_bytes)
-            elif modality not in ("audio", "video"):
-                return None, "a document"
             elif size_bytes > MOST_BYTES:
                 return None, f"too large for this page ({size_bytes / 1e6:,.1f} MB)"
             else:
                 mime, content = _mime(path, modality), Path(path).read_bytes()
-        except OSError as error:
-            return None, f"it is not here any more ({error.strerror or 'unreadable'})"
-        except (
-            ValueError,
-            SyntaxError,
-            Image.DecompressionBombError,
-        ) as error:  # what Pillow makes of damage
-            return None, f"it is no picture that can be opened ({type(error).__name__})"
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                return None, f"it is not here any more ({error.strerror})"
+            return None, "no picture that can be opened"  # what Pillow makes of damage
         if len(content) > self._left_bytes:
             return None, "the page is full"
         self._left_bytes -= len(content)
