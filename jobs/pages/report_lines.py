@@ -70,7 +70,7 @@ def _counted_table(name: str, keys: Sequence[str], lines: Sequence[Line]) -> Tab
     if len(lines) > 1:
         (whole,) = folded(lines, ())
         table.add_total("all", *[""] * (len(keys) - 1), *_counts(whole, costs))
-    return table.aligned()
+    return table.cut().aligned()
 
 
 def _counts(line: Line, costs: Sequence[str]) -> list[Any]:

@@ -69,12 +69,18 @@ def _verdict(view: View) -> str:
 def _alarms(view: View) -> list[tuple[str, str, str | None]]:
     """(how bad, sentence, what to type) of all that needs a person."""
     told: list[tuple[str, str, str | None]] = []
-    for facts in view.unfinished:
-        state = "running, or killed" if facts.get("state") == "running" else str(facts.get("state"))
-        for halt in facts.get("halts") or []:
+    if view.unfinished:
+        *older, newest = view.unfinished
+        state = "running, or killed" if newest.get("state") == "running" else str(newest.get("state"))
+        more = f" So are {len(older):,} before it." if older else ""
+        for halt in newest.get("halts") or []:
             told.append(("bad", f"{halt['error_class']}: {halt['message']}", None))
         told.append(
-            ("warn", f"Run {facts['run_id']} is unfinished ({state}).", resume_command(view.scope, facts))
+            (
+                "warn",
+                f"Run {newest['run_id']} is unfinished ({state}).{more}",
+                resume_command(view.scope, newest),
+            )
         )
     if view.outcomes.unseen:
         told.append(

@@ -111,7 +111,7 @@ def run_rows(view: View) -> Table:
             *(_beside_estimate(facts, one) if has_estimates else []),
             *([_limit(facts)] if has_pace else []),
         )  # fmt: skip
-    return table.aligned()
+    return table.cut().aligned()
 
 
 def _took(facts: dict[str, Any]) -> Cell | None:

@@ -10,6 +10,7 @@ from typing import Final, Literal
 from jobs.wording import amount
 
 _LONGEST_LINE = 48
+_MOST_ROWS = 1_000
 _MOST_DECIMALS = 9
 """Up to so many, the decimals of a column are padded to stand below each other."""
 
@@ -53,6 +54,13 @@ class Table:
     columns: Sequence[Column]
     rows: list[list[Cell]] = field(default_factory=list)
     total: list[Cell] | None = None
+    left_out: int = 0  # rows past those that a page has room for
+
+    def cut(self) -> Table:
+        """With the first thousand rows alone: a page is no archive."""
+        self.left_out = max(0, len(self.rows) - _MOST_ROWS)
+        del self.rows[_MOST_ROWS:]
+        return self
 
     def add(self, *values: Value | Cell) -> None:
         self.rows.append(self._cells(values))

@@ -142,3 +142,17 @@ def test_what_cannot_be_carried_says_why(tmp_path: Path):
         assert url is None
         assert why in told
     assert Embedding().data_url("a.pdf", "document") == (None, "a document")
+
+
+def test_hundreds_of_unfinished_runs_are_one_line_and_a_thousand_rows_are_enough(tmp_path: Path):
+    out = tmp_path / "out"
+    for night in range(1_003):
+        at = NOW + timedelta(hours=night)
+        ended = [outcome(item("a"), attempt(at=at))] if night == 0 else []
+        write(out, *ended, run_id=f"r{night:04d}", started_at=at, facts={"state": "deadline"})
+    page = html(out)
+    assert page.count("is unfinished") == 1
+    assert "Run r1002 is unfinished (deadline). So are 1,002 before it." in page
+    assert "3 older rows are left out here" in page
+    assert ">r0003<" in page
+    assert ">r0002<" not in page
