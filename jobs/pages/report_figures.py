@@ -108,8 +108,8 @@ def course_figures(newest: Newest | None) -> list[tuple[str, Figure]]:
     if newest is None or newest.course is None:
         return []
     course, clock = newest.course, newest.clock
-    speed = f"{course.answered:,} answers in {course.elapsed_s:,} s; each point is {course.span_s} s."
-    slow = f"Median of each {course.span_s} s, and what nineteen of twenty answers stayed below."
+    speed = f"{course.answered:,} answers in {course.elapsed_s:,.3g} s; each point is {course.span_s:g} s."
+    slow = f"Median of each {course.span_s:g} s, and what nineteen of twenty answers stayed below."
     return [
         (
             "Throughput",

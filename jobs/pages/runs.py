@@ -22,6 +22,8 @@ _LIMITS: Final = {
     "budget": "the budget: nothing was sure to fit",
 }
 
+_LEAST_S: Final = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Newest:
@@ -45,7 +47,8 @@ class Newest:
             parts.append(f"{pace:,.3g} a second")
             throttled = sum(one.throttled for one in self.course.moments)
             if throttled:
-                parts.append(f"{throttled:,} times told to slow down (429)")
+                times = "once" if throttled == 1 else f"{throttled:,} times"
+                parts.append(f"told to slow down {times} (429)")
         return ", ".join(parts)
 
     def clock(self, instant: datetime) -> str:
@@ -62,7 +65,7 @@ class Newest:
         )
         whole = sum(limited_s.values())
         for name, seconds in sorted(limited_s.items(), key=lambda one: -one[1]):
-            if seconds:
+            if seconds >= _LEAST_S:
                 share = seconds / whole if whole else None
                 table.add(name, Cell(f"{seconds:,.1f}", str(seconds), share), _LIMITS.get(name, ""))
         return table if table.rows else None

@@ -10,7 +10,7 @@ import polars as pl
 
 from pipeline.report.scope import Scope
 
-_SPANS_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+_SPANS_S: Final = (0.1, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
 _MOST_SPANS: Final = 120
 
 
@@ -32,7 +32,7 @@ class Course:
     """Moments of ``span_s`` seconds each, without gaps."""
 
     run_id: str
-    span_s: int
+    span_s: float
     moments: tuple[Moment, ...]
 
     @property
@@ -40,7 +40,7 @@ class Course:
         return sum(one.answered for one in self.moments)
 
     @property
-    def elapsed_s(self) -> int:
+    def elapsed_s(self) -> float:
         return len(self.moments) * self.span_s
 
 
@@ -62,7 +62,7 @@ def course_of(scope: Scope, run_id: str) -> Course | None:
     is_answer = pl.col("error_class").is_null()
     latency_s = (pl.col("done_at") - pl.col("sent_at")).dt.total_microseconds() / 1e6
     frame = (
-        returned.group_by(pl.col("done_at").dt.truncate(f"{span_s}s").alias("at"))
+        returned.group_by(pl.col("done_at").dt.truncate(f"{round(span_s * 1000)}ms").alias("at"))
         .agg(
             answered=is_answer.sum(),
             failed=(~is_answer).sum(),
@@ -81,7 +81,7 @@ def course_of(scope: Scope, run_id: str) -> Course | None:
     return Course(run_id, span_s, tuple(moments))
 
 
-def _span_s(elapsed_s: float) -> int:
+def _span_s(elapsed_s: float) -> float:
     for span_s in _SPANS_S:
         if elapsed_s / span_s < _MOST_SPANS:
             return span_s
