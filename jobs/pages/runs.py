@@ -43,7 +43,9 @@ class Newest:
         parts = [str(self.facts.get("state", "done"))]
         if self.course is not None:
             pace = self.course.answered / self.course.elapsed_s
-            parts.append(f"{self.course.answered:,} answers in {lasting(self.course.elapsed_s)}")
+            took_s = self.course.elapsed_s
+            took = f"{took_s:.1f} s" if took_s < 10 else lasting(took_s)
+            parts.append(f"{self.course.answered:,} answers in {took}")
             parts.append(f"{pace:,.3g} a second")
             throttled = sum(one.throttled for one in self.course.moments)
             if throttled:
