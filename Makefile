@@ -15,7 +15,7 @@ help:
 	@echo "make crash   kill -9 at 100 random moments: nothing paid is lost"
 	@echo "make simulate  10,000 simulated nights with faults"
 	@echo "make fortnight  fourteen nights over HTTP, checked against what was served"
-	@echo "make docs    write the reference from the code, and the pictures from a real terminal"
+	@echo "make docs    write the reference from the code, and pictures from a real terminal and browser"
 	@echo "make lock    pin all dependencies anew"
 
 # Everything from the lock file, hashes checked; quick when nothing changed.
@@ -60,6 +60,7 @@ fortnight: $(READY)
 docs: $(READY)
 	$(BIN)/python -m docs.make_reference
 	$(BIN)/python -m docs.make_pictures
+	$(BIN)/python -m docs.make_pages
 
 lock: $(READY)
 	$(BIN)/python -m pip install --quiet uv

@@ -1,4 +1,4 @@
-"""A store of many nights, and how long `mediabatch report` takes over it.
+"""A store of many nights, and how long `mediabatch report` and its pages take over it.
 
 One part is made as a run makes it (`seal`), then written again and again with other ids, runs and days: rows
 are real ones, and there are as many as a year of nights leaves.
@@ -26,19 +26,23 @@ from pipeline.store.writer import RunWriter
 
 TARGET_S = 3.0
 TARGET_BYTES = 1_000_000_000
+PAGE_ITEMS = 1_000_000
+PAGE_TARGET_S = 10.0
+PAGE_TARGET_SIZE_BYTES = 5_000_000
+GALLERY_ITEMS = 2_000
 PARTS_A_RUN = 10
+_REPORT = [sys.executable, "-m", "jobs", "report", "--out"]
 
 
 def measure_report(folder: Path, cost_rows: int, rounds: int) -> Figures:
-    """The default view, as JSON, in a process of its own; medians.
+    """The default view, as JSON, and the pages, each in a process of its own; medians.
 
     Raises:
-        Broken: its totals are not those of the store.
+        Broken: totals are not those of the store.
     """
     out = folder / "many-nights"
     items = make_store(out, cost_rows)
-    command = [sys.executable, "-m", "jobs", "report", "--out", str(out), "--json"]
-    runs = [measure(command) for _ in range(rounds)]
+    runs = [measure([*_REPORT, str(out), "--json"]) for _ in range(rounds)]
     _check(orjson.loads(runs[0].stdout), items)
     wall_s, peak_bytes = median(one.wall_s for one in runs), max(one.peak_bytes for one in runs)
     verdicts = [
@@ -47,15 +51,48 @@ def measure_report(folder: Path, cost_rows: int, rounds: int) -> Figures:
     ]
     tell(verdicts)
     shutil.rmtree(out)
+    page_rows = min(cost_rows, PAGE_ITEMS * work.COUNTS_OF_ONE)
+    page_items = make_store(out, page_rows)
+    html = _measure_page(out, ["--html"], page_items, rounds)
+    gallery = _measure_page(out, ["--sample", str(GALLERY_ITEMS), "--gallery"], page_items, rounds)
+    shutil.rmtree(out)
     return Figures(
         what="report",
-        settings={"cost_rows": cost_rows, "items": items, "rounds": rounds},
+        settings={"cost_rows": cost_rows, "items": items, "page_items": page_items, "rounds": rounds},
         found={
             "wall_s": wall_s,
             "peak_bytes": peak_bytes,
-            "verdicts": [one.kept() for one in verdicts],
+            "page": html,
+            "gallery": gallery,
+            "verdicts": [one.kept() for one in verdicts] + html["verdicts"] + gallery["verdicts"],
         },
     )
+
+
+def _measure_page(out: Path, words: list[str], items: int, rounds: int) -> dict[str, Any]:
+    """``words``: the options that make the page, the last of which takes its file."""
+    file = out.with_name("page.html")
+    runs = [measure([*_REPORT, str(out), *words, str(file)]) for _ in range(rounds)]
+    page = file.read_text("utf-8")
+    of_all = f"{items:,} items"
+    if of_all not in page:
+        raise Broken(f"the page of {words[-1]} does not say that there are {of_all}")
+    wall_s, peak_bytes = median(one.wall_s for one in runs), max(one.peak_bytes for one in runs)
+    size_bytes = file.stat().st_size
+    file.unlink()
+    verdicts = [
+        Verdict(f"{words[-1]} over {items:,} items", wall_s, "at most", PAGE_TARGET_S, "s"),
+        Verdict("memory", peak_bytes, "at most", TARGET_BYTES, "MB"),
+    ]
+    if "--gallery" not in words:  # whose size is that of what it shows
+        verdicts.append(Verdict("its size", size_bytes, "at most", PAGE_TARGET_SIZE_BYTES, "kB"))
+    tell(verdicts)
+    return {
+        "wall_s": wall_s,
+        "peak_bytes": peak_bytes,
+        "size_bytes": size_bytes,
+        "verdicts": [one.kept() for one in verdicts],
+    }
 
 
 def make_store(out: Path, cost_rows: int) -> int:
@@ -90,11 +127,13 @@ def make_store(out: Path, cost_rows: int) -> int:
 
 
 def _moved(frame: pl.DataFrame, run_id: str, part: int, days: timedelta) -> pl.DataFrame:
+    """As another part of that run: its items ended one after another, some in a hundred milliseconds."""
     instants = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
+    since = pl.lit(days) + pl.int_range(pl.len()) * timedelta(milliseconds=100) * PARTS_A_RUN
     return frame.with_columns(
         pl.lit(run_id).alias("run_id"),
         pl.col("item_id") + f"-{part}",
-        *(pl.col(name) + days for name in instants),
+        *(pl.col(name) + since for name in instants),
     )
 
 

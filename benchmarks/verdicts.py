@@ -46,6 +46,8 @@ def shown(value: float | None, unit: str) -> str:
             return f"{value * 100:.2f}%"
         case "MB":
             return f"{value / 1e6:,.0f} MB"
+        case "kB":
+            return f"{value / 1e3:,.0f} kB"
         case "":
             return f"{value:.3f}"
         case _:

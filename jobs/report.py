@@ -32,6 +32,7 @@ from pipeline.store.places import Place
 from pipeline.store.reader import run_facts
 from pipeline.store.schemas import COST
 
+SAMPLE = 200
 WHOLE_TABLE = ("day", "model", "direction", "modality", "kind")
 """By what CSV and Parquet are, where nobody says."""
 
@@ -78,6 +79,30 @@ class Keys(click.ParamType[tuple[str, ...]]):
 @json_option
 @click.option("--csv", "as_csv", is_flag=True, help="Print the table of --by as CSV on stdout.")
 @click.option("--parquet", type=click.Path(path_type=Path), help="Write the table of --by to this file.")
+@click.option(
+    "--html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write it as one page, with pictures, that opens anywhere; needs mediabatch[html].",
+)
+@click.option(
+    "--gallery",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a page of items, each with its media beside what the model said.",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(1),
+    default=SAMPLE,
+    show_default=True,
+    help="How many items the gallery shows, drawn by lot.",
+)
+@click.option(
+    "--where",
+    "clauses",
+    multiple=True,
+    metavar="CLAUSE",
+    help="Which items the gallery shows, as `reprocess --where` chooses them; answered ones too.",
+)
 @click.pass_context
 @plainly
 def report(
@@ -94,16 +119,24 @@ def report(
     as_json: bool,
     as_csv: bool,
     parquet: Path | None,
+    html: Path | None,
+    gallery: Path | None,
+    sample: int,
+    clauses: tuple[str, ...],
 ) -> None:
     """Show the latest outcome of every item of the job, and what all runs of it have cost.
 
     Costs are those of all tries that were paid for; what has no price is counted in tokens, and what may have
     been billed is told apart. --by cuts tokens and cost as you like, as in --by day,model; with --by job,
     over all jobs.
+
+    --html and --gallery write pages instead of tables: the same figures in pictures, and items to look at.
     """
     wanted = tuple(dict.fromkeys(key for some in keys for key in some))
     if as_csv and as_json:
         raise Fault("--csv and --json exclude each other")
+    if clauses and gallery is None:
+        raise Fault("--where chooses what --gallery shows: add --gallery FILE")
     if not wanted and (as_csv or parquet is not None):
         wanted = WHOLE_TABLE
     is_any_job = (
@@ -124,6 +157,10 @@ def report(
         book,
         *days_from(since, until, timezone),
     )
+    if gallery is not None:
+        from jobs.pages.gallery_page import gallery_page  # templates and media are for pages alone
+
+        _write_page(gallery_page(scope, clauses, sample), "--gallery", gallery)
     if wanted:
         lines = by(scope, wanted)
         if parquet is not None:
@@ -134,13 +171,25 @@ def report(
             click.echo(_dumps({"by": wanted, "lines": [line_json(wanted, line) for line in lines]}))
         elif parquet is None:
             console().print(by_table(wanted, lines))
-    else:
+    if html is not None or not (wanted or (gallery is not None and not as_json)):
         view = View(scope)
-        if as_json:
-            click.echo(_dumps(view.as_json()))
-        else:
-            view.show()
+        if html is not None:
+            from jobs.pages.report_page import report_page
+
+            _write_page(report_page(view, run_id), "--html", html)
+        if not wanted:
+            if as_json:
+                click.echo(_dumps(view.as_json()))
+            elif html is None:
+                view.show()
     _hint(scope)
+
+
+def _write_page(page: str, option: str, path: Path) -> None:
+    from jobs.pages.rendering import write
+
+    size_bytes = write(page, option, path)
+    click.echo(f"{path}: {size_bytes / 1e6:,.1f} MB", err=True)
 
 
 def _frame(keys: Sequence[str], lines: Sequence[Line]) -> pl.DataFrame:

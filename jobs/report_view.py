@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ from rich.text import Text
 from jobs.report_tables import COUNTS, console, dearest_table, last_days, outcome_table, spend_table
 from jobs.wording import about, amount, change, money
 from pipeline.report import (
+    Dear,
     Line,
     Outcomes,
     PossiblyBilled,
@@ -28,6 +30,7 @@ from pipeline.report import (
     spent,
 )
 from pipeline.report import possibly_billed as billed_perhaps
+from pipeline.store.places import Place
 
 DEAREST = 5
 MILLIONTH = Decimal("0.000001")
@@ -42,7 +45,7 @@ class View:
         self.scope = scope
         self.runs = scope.runs()
         self.outcomes: Outcomes = outcomes_in(scope)
-        cube = spent(scope, _KEYS)
+        self.cube = cube = spent(scope, _KEYS)  # day, model, modality, direction
         self.by_modality = folded(cube, (_DIRECTION, _MODALITY))
         self.by_day = folded(cube, (_DAY, _MODEL))
         (self.all,) = folded(cube, ()) or [Line(())]
@@ -50,9 +53,12 @@ class View:
         self.possibly: list[PossiblyBilled] = billed_perhaps(scope)
         self.reported = reported(scope)
         self.failed_tries = failed_tries(scope)
-        self.dearest = dearest(scope, DEAREST)
         self.by_minute = by_minute(folded(cube, (_MODEL, _DIRECTION, _MODALITY)))
         self.days = folded(cube, (_DAY,))
+
+    @cached_property
+    def dearest(self) -> list[Dear]:
+        return dearest(self.scope, DEAREST)
 
     @property
     def per_thousand(self) -> dict[str, Decimal]:
@@ -68,7 +74,7 @@ class View:
         screen = console()
         outcomes = self.outcomes
         rehearsed = "; rehearsals, nothing of this was spent" if self.scope.rehearsals else ""
-        screen.print(f"{_named(self.scope)}: {_counted(len(self.runs), 'run')}{_days(self)}{rehearsed}")
+        screen.print(f"{named(self.scope)}: {_counted(len(self.runs), 'run')}{_named_days(self)}{rehearsed}")
         for facts in self.unfinished:
             screen.print(
                 Text.assemble(("unfinished ", "bold yellow"), _unfinished(self.scope, facts)), soft_wrap=True
@@ -99,7 +105,7 @@ class View:
         if self.dearest:
             screen.print(dearest_table(self.dearest))
         screen.print(f"all tries  {money(self.all.cost)}; the latest answers alone {money(outcomes.cost)}")
-        for aside in self._asides():
+        for aside in self.asides():
             screen.print(aside, soft_wrap=True)
         if self.reported is not None:
             screen.print(
@@ -115,7 +121,8 @@ class View:
                 soft_wrap=True,
             )
 
-    def _asides(self) -> Iterator[str]:
+    def asides(self) -> Iterator[str]:
+        """What else there is to say of the money, in sentences."""
         if self.failed_tries:
             yield f"of that, tries that were no answer cost {money(self.failed_tries)}"
         if self.per_thousand:
@@ -218,16 +225,22 @@ def _possible(one: PossiblyBilled) -> str:
     return f"{one.currency or 'some'} {amount(one.possible_cost)}"
 
 
-def _named(scope: Scope) -> str:
+def named(scope: Scope) -> str:
     what = f"job {scope.job}" if scope.job else "all jobs"
     return what if scope.run_id is None else f"run {scope.run_id} of {what}"
 
 
-def _days(view: View) -> str:
+def days_named(view: View) -> str:
+    """``2026-03-05``, or ``2026-03-05 to 2026-03-06``; nothing where there is no run."""
     days = sorted({_facts_day(facts, view.scope.timezone) for facts in view.runs})
     if not days:
         return ""
-    return f", {days[0]}" if len(days) == 1 else f", {days[0]} to {days[-1]}"
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+
+
+def _named_days(view: View) -> str:
+    days = days_named(view)
+    return f", {days}" if days else ""
 
 
 def _facts_day(facts: dict[str, Any], timezone: ZoneInfo) -> str:
@@ -236,11 +249,19 @@ def _facts_day(facts: dict[str, Any], timezone: ZoneInfo) -> str:
 
 
 def _unfinished(scope: Scope, facts: dict[str, Any]) -> str:
-    out = "" if str(scope.out) == "out" else f" --out {shlex.quote(str(scope.out))}"
-    job = "" if facts["job"] == "default" else f" --job {shlex.quote(facts['job'])}"
     state = facts.get("state")
     how = "running, or killed" if state == "running" else str(state)
-    return f"run {facts['run_id']} ({how}): mediabatch resume {facts['run_id']}{out}{job}"
+    return f"run {facts['run_id']} ({how}): {resume_command(scope, facts)}"
+
+
+def resume_command(scope: Scope, facts: dict[str, Any]) -> str:
+    return f"mediabatch resume {facts['run_id']}{scope_words(scope.out, facts['job'])}"
+
+
+def scope_words(out: Place, job: str | None) -> str:
+    """The options that name a store and a job, where they are not the usual ones."""
+    of_out = "" if str(out) == "out" else f" --out {shlex.quote(str(out))}"
+    return of_out + ("" if job in (None, "default") else f" --job {shlex.quote(str(job))}")
 
 
 def _counted(count: int, what: str, many: str | None = None) -> str:

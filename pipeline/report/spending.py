@@ -84,6 +84,13 @@ def by(scope: Scope, keys: Sequence[str]) -> list[Line]:
     lines = spent(scope, keys)
     if _OF_COUNTS.intersection(keys):
         return lines
+    for line in lines:
+        line.attempts = line.possibly_billed = line.items = line.failed = 0
+    return folded([*lines, *counted(scope, keys)])
+
+
+def counted(scope: Scope, keys: Sequence[str]) -> list[Line]:
+    """Attempts and items by these keys, without tokens; keys may come twice."""
     attempts = (
         scope.scan("attempts")
         .group_by(_named(scope, keys, pl.coalesce("done_at", "sent_at")))
@@ -96,14 +103,14 @@ def by(scope: Scope, keys: Sequence[str]) -> list[Line]:
         .agg(pl.len(), (pl.col("status") == "failed").sum().alias("failed"))
         .collect(engine="streaming")
     )
-    for line in lines:
-        line.attempts = line.possibly_billed = line.items = line.failed = 0
     of_keys = slice(len(keys))
-    lines += [
-        Line(_keys(row[of_keys]), attempts=row[-2], possibly_billed=row[-1]) for row in attempts.iter_rows()
+    return [
+        *(
+            Line(_keys(row[of_keys]), attempts=row[-2], possibly_billed=row[-1])
+            for row in attempts.iter_rows()
+        ),
+        *(Line(_keys(row[of_keys]), items=row[-2], failed=row[-1]) for row in items.iter_rows()),
     ]
-    lines += [Line(_keys(row[of_keys]), items=row[-2], failed=row[-1]) for row in items.iter_rows()]
-    return folded(lines)
 
 
 def possibly_billed(scope: Scope) -> list[PossiblyBilled]:

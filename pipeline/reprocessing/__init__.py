@@ -12,7 +12,7 @@ are kept nowhere in the store, so they are read from the manifests they came fro
 from pipeline.reprocessing.choosing import choose, traced
 from pipeline.reprocessing.forecast import Forecast, forecast
 from pipeline.reprocessing.selection import Selection, Source, open_source, write_selection
-from pipeline.reprocessing.where import predicate
+from pipeline.reprocessing.where import matching, predicate
 
 __all__ = [
     "Forecast",
@@ -20,6 +20,7 @@ __all__ = [
     "Source",
     "choose",
     "forecast",
+    "matching",
     "open_source",
     "predicate",
     "traced",

@@ -2,7 +2,7 @@
 
 A clause is ``KEY=VALUE[,VALUE…]`` (any of them), ``KEY!=…`` (none of them), and for numbers and ages also
 ``<``, ``<=``, ``>``, ``>=``. Clauses are ANDed. What is unknown equals nothing, and so differs from
-everything.
+everything. A comma or a star that is meant itself has a backslash before it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ _ORDERED: Final[dict[str, Callable[[pl.Expr, object], pl.Expr]]] = {
     ">": lambda column, value: column > value,
     ">=": lambda column, value: column >= value,
 }
+_VALUE: Final = re.compile(r"(?:\\[,*\\]|[^,])+", re.DOTALL)
+_STAR: Final = re.compile(r"(?<!\\)((?:\\\\)*)\*")
+_ESCAPED: Final = re.compile(r"\\([,*\\])")
 _AGE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 _FEW: Final = 5  # values that are quicker listed than guessed at
 _UNIT: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -47,11 +50,21 @@ def _is_model(value: str) -> pl.Expr:
     return pl.col("model_requested").eq_missing(value) | pl.col("model").eq_missing(value)
 
 
-def _is_like(value: str) -> pl.Expr:
-    if "*" not in value:
-        return pl.col("item_id") == value
-    pattern = ".*".join(pl.escape_regex(part) for part in value.split("*"))
-    return pl.col("item_id").str.contains(f"(?s)^{pattern}$")
+def _is_like(values: Sequence[str]) -> pl.Expr:
+    """Ids by themselves, all at once, for there may be thousands; those with a star one by one."""
+    patterns = [value for value in values if _STAR.search(value)]
+    alike = [pl.col("item_id").str.contains(_pattern(value)) for value in patterns]
+    whole = [_plain(value) for value in values if value not in patterns]
+    return reduce(or_, alike, pl.col("item_id").is_in(whole))
+
+
+def _pattern(value: str) -> str:
+    parts = _STAR.sub(lambda found: found[1] + "\0", value).split("\0")
+    return f"(?s)^{'.*'.join(pl.escape_regex(_plain(part)) for part in parts)}$"
+
+
+def _plain(value: str) -> str:
+    return _ESCAPED.sub(r"\1", value)
 
 
 def _is(column: str) -> Match:
@@ -70,7 +83,6 @@ _TEXTS: Final[dict[str, tuple[Match, tuple[str, ...]]]] = {
     "modality": (_is_modality, ("text", *MEDIA_MODALITIES)),
     "model": (_is_model, ()),
     "run": (_is("run_id"), ()),
-    "id": (_is_like, ()),
     "status": (_is("status"), ("ok", "failed")),
     "seen": (lambda value: _has_media("seen", value), ("yes", "no", "unknown")),
 }
@@ -89,15 +101,24 @@ def predicate(clauses: Sequence[str], now: datetime) -> pl.Expr:
     Raises:
         UsageError: a clause says nothing we know.
     """
-    keys = []
-    filters = []
-    for clause in clauses:
-        key, expression = _read(clause, now)
-        keys.append(key)
-        filters.append(expression)
+    keys, chosen = _all_of(clauses, now)
     if _CHOOSE_OK.isdisjoint(keys):
-        filters.append(pl.col("status") == "failed")
-    return reduce(and_, filters)
+        chosen &= pl.col("status") == "failed"
+    return chosen
+
+
+def matching(clauses: Sequence[str], now: datetime) -> pl.Expr:
+    """The same for those who look and do not ask: answered items too, whatever the clauses name.
+
+    Raises:
+        UsageError: a clause says nothing we know.
+    """
+    return _all_of(clauses, now)[1]
+
+
+def _all_of(clauses: Sequence[str], now: datetime) -> tuple[set[str], pl.Expr]:
+    read = [_read(clause, now) for clause in clauses]
+    return {key for key, _ in read}, reduce(and_, (filter_ for _, filter_ in read), pl.lit(True))
 
 
 def _read(clause: str, now: datetime) -> tuple[str, pl.Expr]:
@@ -109,7 +130,7 @@ def _read(clause: str, now: datetime) -> tuple[str, pl.Expr]:
         near = difflib.get_close_matches(key, KEYS, n=1)
         meant = f" did you mean {near[0]}?" if near else ""
         raise UsageError(f"--where {clause!r}: no such key {key!r};{meant} {_the_keys()}")
-    values = [value.strip() for value in told.split(",") if value.strip()]
+    values = [value.strip() for value in _VALUE.findall(told) if value.strip()]
     if not values:
         raise UsageError(f"--where {clause!r}: names no value; say {key}=VALUE")
     if key == "age":
@@ -118,7 +139,11 @@ def _read(clause: str, now: datetime) -> tuple[str, pl.Expr]:
         return key, _number(clause, key, sign, values)
     if sign not in ("=", "!="):
         raise UsageError(f"--where {clause!r}: {key} takes = and !=; < and > are for http_status and age")
+    if key == "id":
+        any_of = _is_like(values).fill_null(False)
+        return key, any_of if sign == "=" else ~any_of
     match, known = _TEXTS[key]
+    values = [_plain(value) for value in values]
     for value in values:
         _check(clause, key, value, known or (tuple(_classes()) if key == "error_class" else ()))
     any_of = reduce(or_, [match(value) for value in values]).fill_null(False)

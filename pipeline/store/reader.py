@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import glob
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,21 @@ def answered_requests(out: Place, job: str, *, but_run: str) -> pl.DataFrame:
             f"{damaged} is damaged, and its run is finished, so that it cannot be made again: put back a "
             "copy, or move it out of the store, whereupon its items are asked again"
         ) from None
+
+
+def parsed_answers(out: Place, run_id: str, item_ids: Sequence[str]) -> dict[str, Any]:
+    """item → its typed answer, of a run whose results have such a column."""
+    parts = all_on_disk(found(out / "results", f"date=*/run={run_id}/*.parquet"))
+    typed = [part for part in parts if "parsed" in pl.read_parquet_schema(part)]
+    if not typed:
+        return {}
+    answers = (
+        pl.scan_parquet(typed, hive_partitioning=False, missing_columns="insert", extra_columns="ignore")
+        .filter(pl.col("item_id").is_in(item_ids), pl.col("parsed").is_not_null())
+        .select("item_id", "parsed")
+        .collect()
+    )
+    return dict(answers.iter_rows())
 
 
 def _damaged_part(out: Place, dataset: str) -> Place | None:

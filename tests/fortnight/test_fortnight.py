@@ -5,14 +5,17 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import anyio
 import polars as pl
 import pytest
 
+from jobs.wording import money
 from pipeline.pruning import prune
 from pipeline.report import Scope, by, outcomes_in
 from pipeline.store.reader import latest_outcomes, run_facts, scan
+from tests.end_to_end.nights import invoke
 from tests.fortnight.checking import check, expected_cost
 from tests.fortnight.nights import DEARER, Fortnight, play
 
@@ -91,3 +94,22 @@ def test_pruning_forgets_no_answer_and_no_cost(played):
 def _latest(out) -> list[tuple[object, ...]]:
     latest = latest_outcomes(scan(out, "results")).select("item_id", "run_id", "status", "text")
     return latest.collect().sort("item_id").rows()
+
+
+def test_its_page_says_what_was_served(played, tmp_path):
+    file = tmp_path / "report.html"
+    invoke("report", "--out", played.out, "--html", file)
+    page = file.read_text("utf-8")
+    outcomes = outcomes_in(Scope(played.out, job="default"))
+    assert f"{outcomes.ok:,} answered" in page
+    assert f"exactly {money({'USD': expected_cost(played)})}" in page
+    served = sum(counts.tokens for counts in played.gateway.counts.values())
+    assert f"{served:,}" in page
+
+
+def test_the_shipped_example_is_dressed_as_pages_are_today():
+    """`python -m docs.make_pages` makes it anew."""
+    root = Path(__file__).parents[2]
+    example = (root / "docs" / "fortnight.html").read_text("utf-8")
+    for name in ("page.css", "page.js"):
+        assert (root / "jobs" / "pages" / "templates" / name).read_text("utf-8") in example

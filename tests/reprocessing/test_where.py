@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import BadInput, Overloaded, RowError, UsageError
 from pipeline.records import BadRow, Media
-from pipeline.reprocessing import choose, predicate
+from pipeline.reprocessing import choose, matching, predicate
 from tests.made import NOW, attempt, item, outcome, reply, write
 
 IMAGE, CLIP = Media("image", "https://h.example/a.jpg"), Media("video", "https://h.example/a.mp4")
@@ -118,3 +118,27 @@ def test_a_run_and_a_limit_choose_further(out: Path):
     assert choose(out, "default", "r0", predicate([], NOW))["item_id"].to_list() == ["busy-2"]
     assert choose(out, "default", None, predicate([], NOW), 2)["item_id"].to_list() == ["busy-2", "busy-1"]
     assert choose(out, "other", None, predicate([], NOW))["item_id"].to_list() == ["busy-1"]
+
+
+def test_commas_stars_and_backslashes_are_meant_themselves_behind_a_backslash(tmp_path: Path):
+    names = ["a,b", "a*b", "a-b", "a\\b", "a\\,b", "a\\*b"]
+    write(tmp_path, *(outcome(item(name, row), attempt(error=REFUSED)) for row, name in enumerate(names, 1)))
+    for name in names:
+        escaped = "".join("\\" + letter if letter in ",*\\" else letter for letter in name)
+        assert chosen(tmp_path, f"id={escaped}") == {name}
+        assert chosen(tmp_path, f"id=none,{escaped}") == {name}
+    assert chosen(tmp_path, "id=a\\b") == {"a\\b"}, "one before any other letter is itself"
+    assert chosen(tmp_path, "id=a*") == set(names)
+    assert chosen(tmp_path, "id=a\\\\*b") == {"a\\b", "a\\,b", "a\\*b"}
+
+
+def test_thousands_of_ids_may_be_named(out: Path):
+    many = ",".join(f"none-{number}" for number in range(5_000))
+    assert chosen(out, f"id={many},busy-*") == {"busy-1", "busy-2"}
+
+
+def test_who_looks_and_does_not_ask_means_answered_items_too(out: Path):
+    later = NOW + timedelta(hours=1)
+    found = choose(out, "default", None, matching(["modality=image"], later))
+    assert set(found["item_id"]) == {"busy-2", "unseen"}
+    assert choose(out, "default", None, matching([], later)).height == 6
