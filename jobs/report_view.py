@@ -68,7 +68,13 @@ class View:
 
     @property
     def unfinished(self) -> list[dict[str, Any]]:
-        return [facts for facts in self.runs if facts.get("state", "done") != "done"]
+        """Runs with something left to do: what one that stopped had set aside may have been asked since."""
+        return [
+            facts
+            for facts in self.runs
+            if facts.get("state", "done") != "done"
+            and (facts["run_id"] in self.outcomes.left_by or not _is_at_rest(facts))
+        ]
 
     def show(self) -> None:
         screen = console()
@@ -246,6 +252,11 @@ def _named_days(view: View) -> str:
 def _facts_day(facts: dict[str, Any], timezone: ZoneInfo) -> str:
     """The day on which a run started."""
     return f"{datetime.fromisoformat(facts['started_at']).astimezone(timezone):%Y-%m-%d}"
+
+
+def _is_at_rest(facts: dict[str, Any]) -> bool:
+    """Whether what it has not attempted is on record."""
+    return facts["state"] != "running" and ("finished_at" in facts or "settled_at" in facts)
 
 
 def _unfinished(scope: Scope, facts: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ class Outcomes:
     unseen: int = 0  # of the ok ones: media were sent that the endpoint did not see
     failed: list[FailedAlike] = field(default_factory=list)  # most first
     not_answered: int = 0  # set aside by a run that stopped, and never asked since
+    left_by: frozenset[str] = frozenset()  # the runs that set those aside
     cost: dict[str, Decimal] = field(default_factory=dict)
 
     @property
@@ -77,18 +78,19 @@ def outcomes_in(scope: Scope) -> Outcomes:
             (first.message if first else group["message"]) or "",
         )
     told.failed = sorted(failed.values(), key=lambda alike: (-alike.items, alike.error_class))
-    told.not_answered = _not_answered(scope)
+    told.not_answered, told.left_by = _not_answered(scope)
     return told
 
 
-def _not_answered(scope: Scope) -> int:
+def _not_answered(scope: Scope) -> tuple[int, frozenset[str]]:
+    """How many items, and the runs that set them aside."""
     rest = scope.rest()
     if rest.head(1).collect().is_empty():
-        return 0
+        return 0, frozenset()
     item = ["job", "item_id"]
-    waiting = rest.filter(status="not_attempted").select(item).unique()
+    waiting = rest.filter(status="not_attempted").select(*item, "run_id")
     skipped = rest.filter(status="skipped").select(item)  # answered, if under another item's name
     ended = scope.scan("results").select(item)
     left = waiting.join(ended, on=item, how="anti").join(skipped, on=item, how="anti")
-    count: int = left.select(pl.len()).collect().item()
-    return count
+    told = left.select(items=pl.struct(item).n_unique(), runs=pl.col("run_id").unique().implode()).collect()
+    return told["items"][0], frozenset(told["runs"][0])

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from jobs.__main__ import cli
 from pipeline.errors import BadInput, ConnectionLost, EmptyReply
-from tests.made import NOW, attempt, count, item, outcome, reply, write
+from tests.made import NOW, attempt, count, item, not_attempted, outcome, reply, write
 
 REFUSED = BadInput("the endpoint refuses this request", http_status=400)
 
@@ -195,6 +195,16 @@ def test_what_is_unpriced_is_named_by_model(tmp_path: Path):
 def test_a_run_that_stopped_is_shown_with_what_goes_on_with_it(tmp_path: Path):
     write(tmp_path, outcome(item("a")), facts={"state": "halted"})
     assert f"unfinished run r1 (halted): mediabatch resume r1 --out {tmp_path}" in lines(report(tmp_path))
+
+
+def test_a_run_whose_rest_was_answered_since_is_unfinished_no_more(tmp_path: Path):
+    """Stopped by its budget after a, with b set aside: until another night answers b."""
+    stopped = {"state": "budget", "finished_at": f"{NOW:%Y-%m-%dT%H:%M:%SZ}"}
+    write(tmp_path, outcome(item("a")), not_attempted("b", 2), facts=stopped)
+    assert any(line.startswith("unfinished run r1 (budget)") for line in lines(report(tmp_path)))
+    later = NOW + timedelta(days=1)
+    write(tmp_path, outcome(item("b", 2), attempt(at=later)), run_id="r2", started_at=later)
+    assert not any(line.startswith("unfinished") for line in lines(report(tmp_path)))
 
 
 def test_rehearsals_are_shown_only_where_they_are_asked_for(tmp_path: Path):
