@@ -453,7 +453,7 @@ def test_the_readmes_morning_runs_as_written(morning: Morning):
     assert morning.run(manifest).code == 5
     lines = [line for line in readme("In the morning").splitlines() if line.startswith("mediabatch ")]
     assert [line.split()[1] for line in lines] == [
-        *("report", "reprocess", "reprocess", "reprocess", "report", "show", "export")
+        *("report", "reprocess", "reprocess", "reprocess", "report", "report", "show", "export")
     ]
     for line in lines:
         here = clean_environment(PYTHONPATH=str(ROOT))
