@@ -132,7 +132,9 @@ def nothing_to_do(finished: RunFinished, facts: dict[str, Any], evening: Evening
     """Resuming a finished run changes nothing, and is no mistake."""
     click.echo(str(finished), err=True)
     if evening.as_json:
-        click.echo(orjson.dumps(facts, option=orjson.OPT_INDENT_2).decode())
+        # What a summary has, by the same names.
+        told = {**facts, **facts.get("totals", {}), "exit_code": DONE}
+        click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
     return DONE
 
 

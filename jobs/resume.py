@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import click
+import orjson
 
 from jobs.endpoint import absolute, reach_options, secrets_of
 from jobs.night import evening_of, evening_options, nothing_to_do, spend
 from jobs.options import Fault, config_option, job_option, option, out_option, plainly
 from jobs.spending import spending_options
+from jobs.summary import DONE
 from pipeline.errors import RunFinished
 from pipeline.plan import paced, plan_of, timeouts_of
 from pipeline.store.places import Place
@@ -39,10 +41,13 @@ def resume(ctx: click.Context, /, run_id: str | None, out: Place, job: str, **op
     billed. The key and the headers have to be given again, for they are kept nowhere.
     """
     facts = run_facts(out, run_id) if run_id else _newest_unfinished(out, job)
+    evening = evening_of(options)
     if facts is None:
         click.echo(f"every run of job {job!r} is finished; there is nothing to go on with", err=True)
+        if evening.as_json:
+            told = {"run_id": None, "job": job, "exit_code": DONE}
+            click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
         return
-    evening = evening_of(options)
     if facts["state"] == "done":
         ctx.exit(nothing_to_do(RunFinished(facts["run_id"]), facts, evening))
     plan = plan_of(facts, out)

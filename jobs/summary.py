@@ -17,9 +17,18 @@ from rich.text import Text
 from jobs.wording import about, amount, money
 from pipeline.errors import StoreUnreachable
 from pipeline.plan import Plan
+from pipeline.records import RunState
 from pipeline.run import Summary
 from pipeline.tally import Tally
 
+ENDED: Mapping[RunState, str] = {
+    "running": "running for",
+    "done": "done in",
+    "halted": "halted after",
+    "interrupted": "interrupted after",
+    "deadline": "stopped at its deadline after",
+    "budget": "stopped at its budget after",
+}
 DONE, HALTED, STOPPED, TOO_MANY_FAILED, INTERRUPTED = 0, 3, 4, 5, 130
 
 
@@ -144,7 +153,7 @@ def show_summary(summary: Summary, plan: Plan) -> None:
         )
     if summary.estimate is not None and summary.state == "done":
         console.print(_beside_estimate(summary.estimate, tally), soft_wrap=True)
-    console.print(f"run {summary.run_id}, {summary.state} in {elapsed_s:,.1f} s, job {summary.job}")
+    console.print(f"run {summary.run_id}, {ENDED[summary.state]} {elapsed_s:,.1f} s, job {summary.job}")
     for name, path in paths(summary, plan).items():
         console.print(f"  {name:<9}{path}", soft_wrap=True)
     if plan.is_rehearsal:

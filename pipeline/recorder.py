@@ -82,8 +82,9 @@ class Recorder:
         self._duplicates = duplicates
 
     def idempotency_key(self, row: int) -> str:
-        """The same for all attempts at a row in this run, whichever session they fall into."""
-        return f"{self._writing.run_id}-{row}"
+        """The same for all attempts at a row in this run, whichever session they fall into, and never that of
+        a run in another store."""
+        return f"{self._writing.run_id}{self._writing.stamp}-{row}"
 
     def tries_of(self, row: int) -> Tries:
         """What was recorded of earlier attempts at this row in this run."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
+from datetime import UTC
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Self
@@ -197,7 +198,8 @@ def _checked(plan: Plan, manifest: Source) -> tuple[Plan, LimitsMet]:
 def _writers(plan: Plan, world: Surroundings) -> tuple[RunWriter, Writing]:
     writer = world.run_writer(plan.out, plan.run_id, plan.started_at.astimezone(plan.timezone))
     writer.schema = schema_of(plan)
-    return writer, Writing(plan.run_id, plan.job, EMBEDDED if plan.is_rehearsal else None, world.now)
+    stamp = f"-{plan.started_at.astimezone(UTC):%Y%m%d%H%M%S%f}"
+    return writer, Writing(plan.run_id, plan.job, EMBEDDED if plan.is_rehearsal else None, world.now, stamp)
 
 
 def _settle_others(plan: Plan, world: Surroundings) -> list[str]:

@@ -113,8 +113,10 @@ def test_the_config_file_shown_makes_a_plan(folder, monkeypatch):
     assert plan["fallbacks"] == {"ContentBlocked": "gemini-2.5-flash", "EmptyReply": "gemini-2.5-flash"}
 
 
-def test_the_rehearsal_runs_as_written(folder):
-    serve, run = [words for words in commands() if "serve" in words or "rehearsal" in words]
+@pytest.mark.parametrize("is_bad", [False, True], ids=["a good night", "a bad one"])
+def test_the_rehearsal_runs_as_written(folder, is_bad):
+    good, run, bad = [words for words in commands() if "serve" in words or "rehearsal" in words]
+    serve = [*bad[:-2], "--latency", "0.01", *bad[-2:]] if is_bad else good  # not so slow: a test is no night
     server = subprocess.Popen(
         [sys.executable, "-m", "jobs", *serve[1:-1], "0"],  # any free port, for tests may run side by side
         cwd=folder,
@@ -130,7 +132,7 @@ def test_the_rehearsal_runs_as_written(folder):
             url = re.search(r"http://127\.0\.0\.1:\d+/v1", server.stdout.readline())
         assert url
         words = [url[0] if word == "http://127.0.0.1:8000/v1" else word for word in run]
-        done = mediabatch(words, folder)
+        done = mediabatch([*words, "--again"], folder)
         assert done.returncode == 0, done.stderr
     finally:
         server.terminate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -374,6 +374,20 @@ async def test_idempotency_keys_are_those_of_the_earlier_session(tmp_path: Path)
     assert keys[0]["p1"] == keys[1]["p1"]
     assert keys[1]["p1"] != keys[1]["p2"]
     assert not set(keys[1].values()) & set(keys[2].values())
+
+
+@on_virtual_time
+async def test_a_run_of_the_same_name_in_another_store_has_idempotency_keys_of_its_own(tmp_path: Path):
+    """Else an endpoint that knows them would answer the rows of one job with the answers of another."""
+    keys = []
+    for name, second in (("captions", 0), ("transcripts", 1)):
+        (tmp_path / name).mkdir()
+        evening = Evening(tmp_path / name)
+        evening.rows(f"{name} 1", f"{name} 2")
+        _, wire, _ = await evening.night(WELL, started_at=START + timedelta(seconds=second))
+        keys.append({asked.headers["idempotency-key"] for asked in wire.asked})
+    assert [len(some) for some in keys] == [2, 2]
+    assert not keys[0] & keys[1]
 
 
 # Refused

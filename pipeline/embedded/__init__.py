@@ -12,6 +12,7 @@ and really opens what it is sent. The way of a request:
     describing  measures → the answer's text
     instances   a JSON schema → a value that keeps to it
     faults      the ways in which such answers go wrong
+    trouble     limits, a latency, and faults of any answer, to rehearse a bad night
     usage       token counts by the rules of ``data/token_rules.toml``
     refusals    every way of saying no
 

@@ -48,6 +48,19 @@ def invalid_argument(problem: str) -> Refusal:
     return Refusal(400, problem, type="upstream_error", code="INVALID_ARGUMENT")
 
 
+def throttled(limit: str) -> Refusal:
+    return Refusal(429, f"too many requests: {limit}", code="rate_limit_exceeded")
+
+
+def overloaded() -> Refusal:
+    return Refusal(503, "the model is overloaded; try again later", type="upstream_error", code="UNAVAILABLE")
+
+
+def upstream_failed() -> Refusal:
+    """Told with status 200, as some gateways do."""
+    return Refusal(200, "the upstream failed", type="upstream_error", code="upstream_error")
+
+
 def unreadable(place: str, problem: UnreadableMedia) -> Refusal:
     """``place`` says which part of the request holds the medium, and what its sender took it for."""
     sent_as = place.rpartition(".")[2].removesuffix("_url").removeprefix("input_")

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 from aiohttp import web
@@ -23,7 +24,16 @@ from pipeline.embedded.describing import describe
 from pipeline.embedded.faults import SchemaFault, spoilt
 from pipeline.embedded.instances import instance_of
 from pipeline.embedded.question import Question, read_question
-from pipeline.embedded.refusals import Refusal, body_too_large, bug, invalid_request, unknown_path, wrong_key
+from pipeline.embedded.refusals import (
+    Refusal,
+    body_too_large,
+    bug,
+    invalid_request,
+    unknown_path,
+    upstream_failed,
+    wrong_key,
+)
+from pipeline.embedded.trouble import Course, Fault, Trouble
 from pipeline.embedded.usage import count_prompt, cut_to_tokens, usage
 from pipeline.tokens import load_rules, rules_for, text_tokens
 
@@ -42,18 +52,20 @@ async def serve_embedded(
     port: int = 0,
     api_key: str | None = None,
     schema_fault: SchemaFault | None = None,
+    trouble: Trouble | None = None,
 ) -> AsyncIterator[str]:
     """Serve until the block ends; yields the base URL, ``http://HOST:PORT/v1``.
 
     Port 0 takes a free one. With an ``api_key`` every request has to bear it; without, any key or none will
-    do. ``schema_fault``: what goes wrong where an answer has to keep to a schema.
+    do. ``schema_fault``: what goes wrong where an answer has to keep to a schema; ``trouble``: limits, and
+    what goes wrong with any answer.
 
     Raises:
         OSError: the address cannot be listened on.
     """
     async with Analyst() as analyst:
         runner = web.AppRunner(
-            make_app(analyst, api_key, schema_fault),
+            make_app(analyst, api_key, schema_fault, trouble),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=_SHUTDOWN_S,
@@ -68,13 +80,20 @@ async def serve_embedded(
 
 
 def make_app(
-    analyst: Analyst, api_key: str | None, schema_fault: SchemaFault | None = None
+    analyst: Analyst,
+    api_key: str | None,
+    schema_fault: SchemaFault | None = None,
+    trouble: Trouble | None = None,
 ) -> web.Application:
     """The routes. A refusal anywhere below becomes an answer in one place, the middleware."""
+    course = Course(trouble or Trouble())
 
     async def answer_chat(request: web.Request) -> web.StreamResponse:
         body = await _read_json(request)
-        return _json(request, 200, await complete(body, analyst, request[_request_id], schema_fault))
+        completion, fault = await course.ask(
+            lambda: complete(body, analyst, request[_request_id], schema_fault)
+        )
+        return _json(request, 200, completion) if fault is None else _gone_wrong(request, completion, fault)
 
     async def list_models(request: web.Request) -> web.StreamResponse:
         models = [_model(rules.example_model) for rules in load_rules()]
@@ -111,7 +130,7 @@ def make_app(
 
 async def complete(
     body: object, analyst: Analyst, request_id: str, schema_fault: SchemaFault | None = None
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """A chat completion about a parsed request body.
 
     Raises:
@@ -181,6 +200,21 @@ def _model(name: str) -> dict[str, object]:
 
 def _refuse(request: web.Request, refusal: Refusal) -> web.Response:
     return _json(request, refusal.status, refusal.body(request[_request_id]))
+
+
+def _gone_wrong(request: web.Request, completion: dict[str, Any], fault: Fault) -> web.Response:
+    """What the wire makes of an answer."""
+    if fault == "upstream-error":
+        return _refuse(request, upstream_failed())
+    if fault == "bad-gateway":
+        page = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+        return web.Response(status=502, text=page, content_type="text/html")
+    response = _json(request, 200, completion)
+    if fault == "reset" and request.transport is not None:
+        request.transport.abort()
+    elif fault == "broken":
+        response.body = orjson.dumps(completion)[:-40]
+    return response
 
 
 def _json(request: web.Request, status: int, body: object) -> web.Response:

@@ -18,6 +18,8 @@ import orjson
 MAX_TOKENS_LIMIT: Final = 10_000_000
 """No model answers in more; a larger number is a slip."""
 _SHOWN_CHARACTERS: Final = 100
+# A list that lost its end in a spreadsheet; a file may be called `[1].jpg`, but hardly `["…`.
+_BEGUN_ARRAY: Final = re.compile(r'\[\s*"')
 
 
 class CellProblem(Exception):  # a fact on its way to a RowError, nothing to catch outside
@@ -46,7 +48,7 @@ def texts(cell: object, column: str) -> list[str]:
         stripped = cell.strip()
         if not stripped:
             return []
-        if stripped[0] == "[" and stripped[-1] == "]":
+        if stripped[0] == "[" and (stripped[-1] == "]" or _BEGUN_ARRAY.match(stripped)):
             try:
                 return _elements(orjson.loads(stripped), column)
             except orjson.JSONDecodeError as error:

@@ -72,7 +72,11 @@ def forecast(out: Place, job: str, chosen: pl.DataFrame, anew: Anew, model: str)
 def _typical(
     replies: pl.LazyFrame, *by: str
 ) -> dict[tuple[str, ...], list[tuple[str, int, float, float, float]]]:
-    """key → [(currency, replies, low, likely, high), …]"""
+    """key → [(currency, replies, low, likely, high), …]
+
+    What is likely is the mean, which one dear reply among many cheap ones lifts above nine of ten: the band
+    goes as far.
+    """
     cost = pl.col("cost")
     frame = (
         replies.group_by(*by, "currency")
@@ -82,6 +86,7 @@ def _typical(
             likely=cost.mean(),
             high=cost.quantile(_HIGH, "linear"),
         )
+        .with_columns(low=pl.min_horizontal("low", "likely"), high=pl.max_horizontal("likely", "high"))
         .sort(*by, "currency")
         .collect()
     )

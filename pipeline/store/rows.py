@@ -111,6 +111,7 @@ class Writing:
     job: str
     endpoint_of_bad_rows: str | None  # `embedded` in a rehearsal, whose rows never count; else unknown
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    stamp: str = ""  # of the run's start: `--run-id` may name runs of several stores alike
 
     def tried(self, item_id: str, attempts: Sequence[Attempt], possible_cost: Decimal | None) -> Entry:
         """Attempts of an item that goes on."""

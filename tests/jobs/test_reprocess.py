@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from jobs.__main__ import cli
 from pipeline.errors import BadInput, Overloaded
 from pipeline.plan import EndpointPlan
-from tests.made import ENDPOINT, attempt, item, outcome, write
+from tests.made import ENDPOINT, attempt, count, item, outcome, reply, write
 
 PLAN: dict[str, Any] = {
     "manifest": "/no/such/m.csv",
@@ -72,6 +72,17 @@ def test_a_dry_run_shows_what_would_go_and_what_it_may_cost(out: Path):
         "nothing was sent; leave out --dry-run to send them",
     ]
     assert files(out) == before
+
+
+def test_a_likely_cost_lies_within_its_band(tmp_path: Path):
+    """20 replies, one of them of 460,000 tokens at $1.50/M: the mean, $0.0348…, is above nine of ten."""
+    long = attempt(answered=reply(counts=[count("text", "output", 460_000)]))
+    answered = [outcome(item(f"ok-{n}", n)) for n in range(1, 20)]
+    failed = outcome(item("busy", 21), attempt(error=BUSY))
+    write(tmp_path, *answered, outcome(item("long", 20), long), failed, facts={"plan": PLAN, "state": "done"})
+    band = json.loads(reprocess(tmp_path, "--dry-run", "--json").stdout)["may_cost"]["USD"]
+    assert band["low"] < band["likely"] <= band["high"]
+    assert band["likely"] > 0.03
 
 
 def test_a_dry_run_with_a_model_nobody_has_paid_for_is_of_unknown_cost(out: Path):

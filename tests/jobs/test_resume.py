@@ -122,7 +122,9 @@ def test_a_finished_run_changes_nothing_and_is_no_mistake(folder: Folder):
 def test_a_finished_run_is_told_as_json_if_asked(folder: Folder):
     folder.has_credit = True
     assert folder.run("--run-id", "monday").code == 0
-    assert folder.resume("monday", "--json").json["state"] == "done"
+    told = folder.resume("monday", "--json").json
+    assert (told["state"], told["exit_code"]) == ("done", 0)
+    assert (told["rows"], told["ok"], told["failed"], told["attempts"]) == (2, 2, 0, 2)
 
 
 def test_the_same_command_with_the_same_run_id_goes_on_and_then_has_nothing_to_do(folder: Folder):
@@ -142,6 +144,7 @@ def test_with_every_run_finished_there_is_nothing_to_go_on_with(folder: Folder):
     finished = folder.resume()
     assert finished.code == 0
     assert "every run of job 'default' is finished; there is nothing to go on with" in finished.stderr
+    assert folder.resume("--json").json == {"run_id": None, "job": "default", "exit_code": 0}
 
 
 def test_a_run_that_is_not_there_is_a_mistake(folder: Folder):

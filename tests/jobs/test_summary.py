@@ -104,6 +104,19 @@ def test_tables_tell_outcomes_and_tokens_with_exact_costs(capsys):
     assert lines[-1].startswith("next: ")
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("halted", "halted after 83.2 s"),
+        ("budget", "stopped at its budget after 83.2 s"),
+        ("deadline", "stopped at its deadline after 83.2 s"),
+        ("interrupted", "interrupted after 83.2 s"),
+    ],
+)
+def test_how_a_run_ended_is_said_in_words(capsys, state, told):
+    assert f"run r1, {told}, job default" in shown(capsys, summary(*A_NIGHT, state=state))
+
+
 def test_a_pipe_gets_no_terminal_codes_and_whole_lines(capsys, tmp_path):
     out = tmp_path / ("a-folder-with-a-rather-long-name-" * 5) / "photos [2026] :cat:"
     write(out, outcome())

@@ -125,6 +125,8 @@ def test_web_addresses_are_read(tmp_path: Path, url: str) -> None:
         ("data:image/png;base64,AA!A", "base64 is broken"),
         ("data:image/png;base64,图片", "base64 is broken"),
         ("[not json]", "looks like a JSON array"),
+        ('["https://h.example/a.png"', "looks like a JSON array"),
+        ('[ "a.png", "b.png"', "looks like a JSON array"),
         ("www.example.com/a.jpg", "a web address begins with https://"),
         ("a\x00b.jpg", "cannot be read as a file"),
         ("x" * 5000, "cannot be read as a file"),
