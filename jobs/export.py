@@ -26,7 +26,7 @@ FORMATS: dict[str, Format] = {
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True), required=False)
 @config_option
 @out_option
 @job_option
@@ -36,11 +36,12 @@ FORMATS: dict[str, Format] = {
 )
 @plainly
 def export(file: Path | None, out: Place, job: str, run_id: str | None, form: Format | None) -> None:
-    """Write the latest answer of every manifest row, beside the row's own columns, to FILE (or stdout).
+    """Write the latest answer of every manifest row, beside the row's own columns, to FILE (or stdout: -).
 
     The manifest is that of the job's newest run. Rows without an answer stay, with empty cells. Rehearsals
     with the embedded endpoint count only where --run names one.
     """
+    file = None if file == Path("-") else file
     form = form or _form(file)
     run = _run_of(out, job, run_id)
     ca_file = run["plan"].get("ca_file")

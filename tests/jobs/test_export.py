@@ -98,6 +98,13 @@ def test_stdout_gets_the_bytes_and_stderr_the_count(out: Path):
     assert result.stderr == "3 rows, 2 of them answered ok\n"
 
 
+def test_a_dash_is_stdout(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert export(out, "-").stdout == export(out).stdout
+    assert json.loads(export(out, "-", "--format", "ndjson").stdout.splitlines()[0])["text"] == "猫"
+    assert not Path("-").exists()
+
+
 @pytest.mark.parametrize("ending", ["ndjson", "jsonl", "JSONL"])
 def test_ndjson_tells_money_as_text(out: Path, tmp_path: Path, ending: str):
     """JSON numbers are floats to most readers."""
