@@ -167,7 +167,9 @@ def _client_error(status: int, complaint: _Complaint, is_gateway: bool) -> _Verd
         case 401:
             if is_gateway and code:
                 return _Verdict(
-                    errors.ChannelKeyRejected, "the upstream of the gateway rejects the gateway's own key"
+                    errors.ChannelKeyRejected,
+                    "the upstream of the gateway rejects the gateway's own key",
+                    "where no gateway stands between, check MEDIABATCH_API_KEY",
                 )
             return _Verdict(errors.KeyRejected, "the endpoint rejects the key", "check MEDIABATCH_API_KEY")
         case 402:

@@ -304,6 +304,11 @@ def test_a_sentence_says_what_happened_what_to_do_and_what_was_said() -> None:
     assert str(error) == ("the endpoint rejects the key (401): check MEDIABATCH_API_KEY; it says: 无效的令牌")
 
 
+def test_a_key_that_may_be_the_gateways_or_ours_is_said_to_be_either() -> None:
+    """The default dialect is a gateway's; OpenAI itself refuses a wrong key with a code of its own."""
+    assert "where no gateway stands between, check MEDIABATCH_API_KEY" in str(failure(401, "invalid_api_key"))
+
+
 def test_a_redirect_says_where_it_points() -> None:
     error = failure(301, headers={"location": "https://e.com/login?next=%2Fv1&token=abc"}, body=HTML)
     assert "redirects to https://e.com/login?***" in str(error)
