@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from pipeline.wire import Post, RustWire, Streamed, WholeResponse
 
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 MASK = b"***"
+_NAMED_KEY = re.compile(r"(?i)auth|key|token|secret|cookie|password")
 SHORTEST_SECRET = 8  # characters; anything shorter also stands in texts by chance
 
 
@@ -206,14 +208,14 @@ def _headers_of(response: httpx.Response) -> dict[str, str]:
 
 
 def _echoes(headers: Mapping[str, str]) -> tuple[list[bytes], list[bytes]]:
-    """What is masked in error answers, and in good ones: there the key alone, and no short one, such as the
-    `any` of a rehearsal, which is also a word."""
+    """What is masked in error answers, and in good ones: there only what is called a key, and no short one,
+    such as the `any` of a rehearsal, which is also a word."""
     in_errors, in_answers = set[bytes](), set[bytes]()
     for name, value in headers.items():
         secret = value.removeprefix("Bearer ")
         if len(secret) >= SHORTEST_SECRET:
             in_errors |= _spellings(secret)
-            if name.lower() == "authorization":
+            if _NAMED_KEY.search(name):
                 in_answers |= _spellings(secret)
     return sorted(in_errors, key=len, reverse=True), sorted(in_answers, key=len, reverse=True)
 

@@ -269,6 +269,17 @@ def test_a_real_answer_keeps_its_words_but_for_the_key(serve: Serve, folder: Pat
     assert Store(folder).result("ok")["text"] == f"{HEADER} is not ***"
 
 
+@pytest.mark.parametrize(
+    "name", ["api-key", "X-Goog-Api-Key", "Proxy-Authorization", "Cookie", "X-Auth-Token"]
+)
+def test_a_header_that_is_called_a_key_is_none_of_an_answers_words(serve: Serve, folder: Path, name: str):
+    server = serve(lambda received: completion(f"I was sent {received.headers[name.lower()]}."))
+
+    assert night(folder, server.base_url, ["ok"], "--header", f"{name}=qU7.pL9-wE3_zX5").code == 0
+
+    assert Store(folder).result("ok")["text"] == "I was sent ***."
+
+
 def test_a_short_key_is_a_word_like_any_other(serve: Serve, folder: Path):
     """A rehearsal's key may be `any`."""
     server = serve(lambda received: completion("any picture, many pictures"))
