@@ -113,6 +113,15 @@ class Moment:
         }
 
 
+def to_ask(tally: Tally, limit: int | None) -> tuple[int | None, int]:
+    """How many rows a session is about, and how many of them it let be: those beyond ``--limit`` are passed
+    over at the end, and are no part of how far it is."""
+    total = tally.rows_total
+    if total is None or limit is None or limit >= total:
+        return total, tally.not_attempted
+    return limit, max(0, tally.not_attempted - (total - limit))
+
+
 class Watch:
     """Makes moments of one session, and remembers the last half minute of them."""
 
@@ -129,10 +138,12 @@ class Watch:
         met = endpoints.limits_met()
         seconds = dict(met.limited_s)
         window = self._window
-        window.append((now_s, tally.ended, seconds))
+        rows, not_attempted = to_ask(tally, self._plan.limit)
+        asked = tally.ended - tally.not_attempted
+        window.append((now_s, asked, seconds))
         while len(window) > 2 and window[1][0] <= now_s - WINDOW_S:
             window.popleft()
-        since_s, ended, before = window[0]
+        since_s, asked_before, before = window[0]
         for_s = max(now_s - since_s, 1e-6)
         longest = max(seconds, key=lambda limit: seconds[limit] - before[limit])
         is_held = seconds[longest] - before[longest] >= HOLDS * for_s
@@ -140,12 +151,12 @@ class Watch:
         gates = [one.gate for one in endpoints]
         return Moment(
             elapsed_s=now_s - self._began_s,
-            rows=tally.rows_total,
+            rows=rows,
             ok=tally.ok,
             failed=tally.failed,
             skipped=tally.skipped,
-            not_attempted=tally.not_attempted,
-            per_s=(tally.ended - ended) / for_s,
+            not_attempted=not_attempted,
+            per_s=(asked - asked_before) / for_s,
             held_by=held_by,
             ceiling=self._ceiling(held_by),
             slots=endpoints.slots,

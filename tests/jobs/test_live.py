@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from jobs.moment import Moment, Trouble
+from jobs.moment import Moment, Trouble, to_ask
 from jobs.pilot_view import PilotView
+from pipeline.tally import Tally
 
 HALF_PAST_ONE = datetime(2026, 3, 5, 1, 30)
 LONG = "the endpoint refuses this request (400, INVALID_ARGUMENT); it says: 无法处理输入的图片 " * 3
@@ -105,3 +106,14 @@ def test_and_in_json():
     assert facts["cost"] == {"USD": "1.234567890123"}
     assert facts["spent_on"] == {"image": {"USD": "1.10"}, "output": {"USD": "0.134567890123"}}
     assert facts["errors"] == {"BadInput": 45, "RowError": 2}
+
+
+def test_of_a_canary_the_rows_beyond_it_are_neither_to_go_nor_ended():
+    """20 of 1,000 rows; 5 are answered, and 300 of the other 980 have been passed over."""
+    tally = Tally(ok=5, not_attempted=300, rows_total=1000)
+    assert to_ask(tally, 20) == (20, 0)
+    assert to_ask(tally, None) == (1000, 300)
+    assert to_ask(tally, 5000) == (1000, 300)
+    stopped = Tally(ok=5, not_attempted=995, rows_total=1000)
+    assert to_ask(stopped, 20) == (20, 15)
+    assert to_ask(Tally(), 20) == (None, 0)
