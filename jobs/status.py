@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jobs.options import config_option, json_option, out_option, plainly
 from jobs.report_tables import console
-from jobs.wording import amount, lasting, money
+from jobs.wording import amount, lasting, money, rounded
 from pipeline.store.places import Place
 from pipeline.watching import Sight, sight, sights
 
@@ -167,10 +167,10 @@ def _verb(one: Sight) -> str:
 
 
 def _rounded(one: Sight) -> str:
-    """To a hundredth of a cent; `status RUN` has it exactly."""
+    """`status RUN` has it exactly."""
     if one.plan.is_rehearsal:
         return "rehearsed"
-    return money({currency: round(cost, 4) for currency, cost in one.cost.items()}) if one.cost else ""
+    return money({currency: rounded(cost) for currency, cost in one.cost.items()}) if one.cost else ""
 
 
 def _ago(then: datetime) -> str:

@@ -35,6 +35,11 @@ def about(cost: float) -> str:
     return f"{Decimal(f'{cost:.1e}'):f}"
 
 
+def rounded(cost: Decimal) -> Decimal:
+    """To a hundredth of a cent; what is less keeps two significant digits, for it is not nothing."""
+    return round(cost, 4) if cost >= Decimal("0.0001") else Decimal(about(float(cost)))
+
+
 def lasting(seconds: float) -> str:
     """A span of time in its two largest units: ``45 s``, ``12 min``, ``3 h 20 min``."""
     if seconds < 90:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.wording import amount, money
+from jobs.wording import amount, money, rounded
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,18 @@ def test_currencies_are_told_apart_and_never_added():
 def test_nothing_priced_is_not_zero():
     assert money({}) == "nothing priced"
     assert money({"USD": Decimal(0)}) == "USD 0.00"
+
+
+@pytest.mark.parametrize(
+    ("cost", "told"),
+    [
+        ("1.23456", "1.2346"),
+        ("0.00096", "0.001"),
+        ("0.00001", "0.00001"),
+        ("0.0000123", "0.000012"),
+        ("0", "0"),
+    ],
+)
+def test_a_rounded_cost_is_never_nothing(cost: str, told: str):
+    """Zero is what was free."""
+    assert rounded(Decimal(cost)) == Decimal(told)
