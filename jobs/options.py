@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import click
 
 from pipeline.buckets import is_in_a_bucket
 from pipeline.errors import MediabatchError, UsageError
-from pipeline.store.places import place_of
+from pipeline.store.places import Place, place_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,8 +51,31 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
             raise Fault(str(error)) from None
         except MediabatchError as error:
             raise Fault(str(error), HALTED) from None
+        except Exception as error:
+            damage = _damage(error, kwargs.get("out"))
+            if damage is None:
+                raise
+            raise Fault(damage) from None
 
     return told
+
+
+def _damage(error: Exception, out: object) -> str | None:
+    """The sentence of a part that cannot be read; None where it was not that."""
+    polars = sys.modules.get("polars")  # not imported: most of `--help` would be that
+    if polars is None or not isinstance(error, polars.exceptions.PolarsError) or not isinstance(out, Place):
+        return None
+    from pipeline.store.reader import damaged_part  # it imports polars, as this command has by now
+    from pipeline.store.schemas import SCHEMAS
+
+    damaged = (part for name in SCHEMAS if (part := damaged_part(out, name)) is not None)
+    part = next(damaged, None)
+    if part is None:
+        return None
+    return (
+        f"{part} is damaged: `mediabatch resume` makes it again where its run is unfinished; else put back a "
+        "copy, or move it out of the store, whereupon its items are asked again"
+    )
 
 
 def option(name: str, *names: str, **settings: Any) -> Callable[[Command], Command]:

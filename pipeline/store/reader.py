@@ -165,7 +165,7 @@ def answered_requests(out: Place, job: str, *, but_run: str) -> pl.DataFrame:
     try:
         return query.collect()
     except (pl.exceptions.PolarsError, OSError):
-        damaged = _damaged_part(out, "results")
+        damaged = damaged_part(out, "results")
         if damaged is None:
             raise
         raise StoreError(
@@ -189,7 +189,8 @@ def parsed_answers(out: Place, run_id: str, item_ids: Sequence[str]) -> dict[str
     return dict(answers.iter_rows())
 
 
-def _damaged_part(out: Place, dataset: str) -> Place | None:
+def damaged_part(out: Place, dataset: str) -> Place | None:
+    """The first part of a dataset that cannot be read. Reads them all."""
     for path in found(out / dataset, PARTS):
         try:
             pl.read_parquet(on_disk(path), hive_partitioning=False)

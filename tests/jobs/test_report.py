@@ -40,6 +40,29 @@ def out(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize(
+    ("words", "dataset"),
+    [
+        (["report"], "results"),
+        (["report"], "costs"),
+        (["report", "--by", "error_class"], "attempts"),
+        (["export"], "results"),
+        (["show", "one"], "results"),
+        (["show", "one"], "attempts"),
+    ],
+)
+def test_a_damaged_part_is_told_in_a_sentence(tmp_path: Path, words: list[str], dataset: str):
+    frame = pl.DataFrame({"id": ["one"], "prompt": ["What?"]})
+    frame.write_csv(tmp_path / "m.csv")
+    out = tmp_path / "out"
+    write(out, outcome(item("one")), manifest=tmp_path / "m.csv")
+    [part] = (out / dataset).rglob("*.parquet")
+    part.write_bytes(part.read_bytes()[:300])
+    result = CliRunner().invoke(cli, [*words, "--out", str(out)], catch_exceptions=False)
+    assert result.exit_code == 2
+    assert f"{part} is damaged" in result.stderr
+
+
 def test_the_default_view_tells_outcomes_and_all_costs(out: Path):
     """9 in at $0.25/M and 230 out at $1.50/M, twice."""
     result = report(out)
