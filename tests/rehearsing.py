@@ -26,6 +26,7 @@ from pipeline.pricing import Rates, UnitPrice
 from pipeline.records import Attempt, BadRow, Duplicate, Ended, Item, Outcome, Request, Skipped
 from pipeline.repeats import Repeats
 from pipeline.retry import RetryRules
+from pipeline.run import Sorter
 from pipeline.store.rows import NO_TRIES, Tries
 from pipeline.transport import Transport, WireSettings
 
@@ -275,9 +276,9 @@ class Gathered:
         return [ended.item.id if isinstance(ended, Outcome) else ended.id for ended in self.ended]
 
 
-def no_repeats() -> Repeats:
+def no_repeats(limit: int | None = None) -> Sorter:
     """Nothing was asked before."""
-    return Repeats(KeyTable(), [], KeyTable())
+    return Sorter(Repeats(KeyTable(), [], KeyTable()), limit)
 
 
 async def inline(call: Callable[..., Any], *arguments: Any) -> Any:

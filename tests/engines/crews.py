@@ -1,0 +1,81 @@
+"""Workers without a cluster: in this process, talked to directly, and lost on demand."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.abc import TaskGroup
+
+from pipeline.engines import Engine, Running, Work
+from pipeline.engines.messages import Said, Setup, Told
+from pipeline.engines.reaching import limits_of
+from pipeline.engines.spreading import Spread, WorkerLost
+from pipeline.engines.worker import Worker
+
+
+class Mate:
+    """One of them. What is said goes through pickle, as it does on a cluster."""
+
+    def __init__(self, setup: Setup, tasks: TaskGroup) -> None:
+        self.worker = Worker(pickle.loads(pickle.dumps(setup)))
+        self.scope = anyio.CancelScope()
+        self.is_lost = anyio.Event()
+        self.exchanges = 0
+        self.leases = 0
+        tasks.start_soon(self._live)
+
+    async def _live(self) -> None:
+        with self.scope:
+            await self.worker.execute()
+
+    async def talk(self, told: Told) -> Said:
+        said: list[Said] = []
+
+        async def exchange() -> None:
+            said.append(pickle.loads(pickle.dumps(await self.worker.talk(pickle.loads(pickle.dumps(told))))))
+            tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(exchange)
+            await self.is_lost.wait()
+            tasks.cancel_scope.cancel()
+        if self.is_lost.is_set():
+            raise WorkerLost("killed")
+        self.exchanges += 1
+        self.leases += said[0].lease is not None
+        return said[0]
+
+    def end(self) -> None:
+        self.lose()
+
+    def lose(self) -> None:
+        self.is_lost.set()
+        self.scope.cancel()
+
+
+@dataclass
+class Crew:
+    """An engine of so many workers in this process."""
+
+    size: int = 2
+    mates: list[Mate] = field(default_factory=list)
+
+    @property
+    def engine(self) -> Engine:
+        @asynccontextmanager
+        async def engine(work: Work) -> AsyncIterator[Running]:
+            limits = await limits_of(work.plan, work.world)
+            async with anyio.create_task_group() as tasks:
+
+                async def hire(setup: Setup) -> Mate:
+                    self.mates.append(Mate(setup, tasks))
+                    return self.mates[-1]
+
+                yield Spread(work, limits, hire, self.size)
+                tasks.cancel_scope.cancel()
+
+        return engine
