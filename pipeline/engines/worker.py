@@ -68,7 +68,7 @@ class Worker:
         self._halts: set[tuple[str, str | None]] = set()  # said, or told
         self._succeeded: set[tuple[str, str]] = set()
         self._farewell: Farewell | None = None
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._something = anyio.Event()
         self._is_ready = anyio.Event()
 
@@ -76,7 +76,7 @@ class Worker:
         """Ask for what is handed over, until nothing more will be."""
         try:
             await self._execute()
-        except BaseException as error:
+        except Exception as error:
             self._failure = error
             raise
         finally:

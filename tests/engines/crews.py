@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -15,6 +15,7 @@ from pipeline.engines.messages import Said, Setup, Told
 from pipeline.engines.reaching import limits_of
 from pipeline.engines.spreading import Spread, WorkerLost
 from pipeline.engines.worker import Worker
+from pipeline.errors import StoreUnwritable
 
 
 class Mate:
@@ -26,11 +27,21 @@ class Mate:
         self.is_lost = anyio.Event()
         self.exchanges = 0
         self.leases = 0
+        self._tasks = tasks
+        self._is_over = False
         tasks.start_soon(self._live)
 
     async def _live(self) -> None:
         with self.scope:
             await self.worker.execute()
+        self._is_over = True
+
+    async def _wind_up(self) -> None:
+        """A process that is lost says nothing more; this one must be told that nobody listens."""
+        nobody = StoreUnwritable("nowhere", "this worker is lost")
+        with suppress(Exception):
+            while not self._is_over:
+                await self.worker.talk(Told(problem=nobody, is_stopping=True))
 
     async def talk(self, told: Told) -> Said:
         said: list[Said] = []
@@ -53,8 +64,10 @@ class Mate:
         self.lose()
 
     def lose(self) -> None:
-        self.is_lost.set()
-        self.scope.cancel()
+        if not self.is_lost.is_set():
+            self.is_lost.set()
+            self.scope.cancel()
+            self._tasks.start_soon(self._wind_up)
 
 
 @dataclass
@@ -75,7 +88,11 @@ class Crew:
                     self.mates.append(Mate(setup, tasks))
                     return self.mates[-1]
 
-                yield Spread(work, limits, hire, self.size)
-                tasks.cancel_scope.cancel()
+                try:
+                    yield Spread(work, limits, hire, self.size)
+                finally:
+                    for mate in self.mates:
+                        mate.lose()
+                    tasks.cancel_scope.cancel()
 
         return engine
