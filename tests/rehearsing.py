@@ -154,11 +154,12 @@ def an_endpoint(
     dialect: Dialect = DIALECTS["newapi"],
     prices: Any = None,
     models: Iterable[str] = (),
+    is_leased: bool = False,
 ) -> Endpoint:
     """One of several, known by its host."""
     base_url = f"http://{host}/v1"
     transport = Transport(WireSettings(f"{base_url}/chat/completions", {}), wire)
-    gate = Gate(limits, host=host, clock=anyio.current_time)
+    gate = Gate(limits, host=host, clock=anyio.current_time, is_leased=is_leased)
     return Endpoint(base_url, dialect, transport, gate, prices or FlatPrices(), frozenset(models))
 
 
@@ -168,7 +169,7 @@ def several(
     fallbacks: Mapping[str, str] | None = None,
 ) -> Endpoints:
     """The most preferred first."""
-    return Endpoints(endpoints, retry, fallbacks=fallbacks, now=virtual_now)
+    return Endpoints(endpoints, retry, fallbacks=fallbacks, clock=anyio.current_time, now=virtual_now)
 
 
 def endpoint(

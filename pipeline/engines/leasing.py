@@ -129,7 +129,9 @@ def _amounts(budget: Budget) -> tuple[list[int], int]:
     for item in budget.waiting(FORESEEN):
         try:
             amounts.append(budget.ceilings.of(item))
-            guess = guess or budget.ceilings.guess(item)
+            if len(amounts) == 1:
+                is_unknown = item.request.media and not budget.ceilings.replies_to(item.request)
+                guess = budget.ceilings.guess(item) if is_unknown else amounts[0]
         except RowError:
             break  # it finds out itself
     return amounts, guess

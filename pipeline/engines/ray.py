@@ -28,6 +28,7 @@ from pipeline.engines.work import Engine, Running, Work
 from pipeline.engines.worker import Worker
 from pipeline.errors import UsageError
 
+KNOCKS_S = 10.0
 MISSING_EXTRA = "--engine ray needs an extra: pip install 'mediabatch[ray]'"
 
 
@@ -49,7 +50,9 @@ def on_ray(address: str | None) -> Engine:
     @asynccontextmanager
     async def engine(work: Work) -> AsyncIterator[Running]:
         limits = await limits_of(work.plan, work.world)
-        cluster = await anyio.to_thread.run_sync(_Cluster, address)
+        if address is not None:
+            await _knock(address)
+        cluster = _Cluster(address)  # here, for Ray sets handlers of signals, which the main thread alone may
         try:
             yield Spread(work, limits, cluster.hire, cluster.workers)
         finally:
@@ -57,6 +60,23 @@ def on_ray(address: str | None) -> Engine:
                 await anyio.to_thread.run_sync(cluster.leave)
 
     return engine
+
+
+async def _knock(address: str) -> None:
+    """Where nobody listens, Ray takes most of a minute to find out, and exits.
+
+    Raises:
+        UsageError: nobody listens there.
+    """
+    host, _, port = address.rpartition(":")
+    if not host:  # a word of Ray's own, such as auto
+        return
+    try:
+        with anyio.fail_after(KNOCKS_S):
+            stream = await anyio.connect_tcp(host, int(port))
+            await stream.aclose()
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UsageError(f"--ray-address {address}: no Ray cluster answers there: {error}") from None
 
 
 class _Cluster:
@@ -69,9 +89,9 @@ class _Cluster:
         if self._is_ours:
             try:
                 self._ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            except (RuntimeError, ValueError, OSError, SystemExit) as error:
                 reason = str(error).strip().partition("\n")[0]
-                raise UsageError(f"--ray-address {address}: no Ray cluster answers there: {reason}") from None
+                raise UsageError(f"--engine ray: no cluster at {address or 'hand'}: {reason}") from None
         self.workers = max(1, int(self._ray.cluster_resources().get("CPU", 0)))
         self._actor: Any = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Asker)
 

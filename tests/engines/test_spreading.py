@@ -51,6 +51,25 @@ def planned(folder: Path, base_url: str, rows: Sequence[Any], **changes: Any) ->
     return plan_for(write_manifest(folder / "m.csv", rows), base_url, folder / "out", **changes)
 
 
+async def night_with_losses(
+    plan: Plan, crew: Crew, rng: random.Random, losses: int, every_s: tuple[float, float]
+) -> Summary:
+    """A night in which so many times one worker vanishes without a word."""
+    async with anyio.create_task_group() as tasks:
+
+        async def lose() -> None:
+            for _ in range(losses):
+                await anyio.sleep(rng.uniform(*every_s))
+                alive = [mate for mate in crew.mates if not mate.is_lost.is_set()]
+                if alive:
+                    rng.choice(alive).lose()
+
+        tasks.start_soon(lose)
+        summary = await launch(plan, SECRETS, engine=crew.engine)
+        tasks.cancel_scope.cancel()
+    return summary
+
+
 def check_every_reply_is_on_record(endpoint: CountingEndpoint, store: Store) -> None:
     """What was served whole and recorded is billed once; everything that was asked is among the attempts."""
     served = {asked.reply_id: asked.cost for asked in endpoint.asked if asked.reply_id}
@@ -101,23 +120,7 @@ def test_workers_that_are_lost_lose_nothing_that_was_known(tmp_path: Path, seed:
     crew, rng = Crew(3), random.Random(seed)
     with Server(endpoint.script) as server:
         plan = planned(tmp_path, server.base_url, ids(600), slots=12)
-
-        async def night() -> Summary:
-            async with anyio.create_task_group() as tasks:
-
-                async def kill() -> None:
-                    for _ in range(12):
-                        await anyio.sleep(rng.uniform(0.1, 0.25))
-                        alive = [mate for mate in crew.mates if not mate.is_lost.is_set()]
-                        if alive:
-                            rng.choice(alive).lose()
-
-                tasks.start_soon(kill)
-                summary = await launch(plan, SECRETS, engine=crew.engine)
-                tasks.cancel_scope.cancel()
-            return summary
-
-        summary = anyio.run(night)
+        summary = anyio.run(night_with_losses, plan, crew, rng, 12, (0.1, 0.25))
     store = Store(plan.out)
     assert len(crew.mates) > 8
     assert summary.state == "done"
@@ -127,7 +130,9 @@ def test_workers_that_are_lost_lose_nothing_that_was_known(tmp_path: Path, seed:
     assert set(recorded.values()) == {1}
     lost = store.attempts.filter(error_class="Lost")
     assert set(lost["state"]) == {"possibly_billed"}
-    asked_twice = [item_id for item_id, times in Counter(a.item_id for a in endpoint.asked).items() if times > 1]
+    asked_twice = [
+        item_id for item_id, times in Counter(a.item_id for a in endpoint.asked).items() if times > 1
+    ]
     assert set(asked_twice) <= set(lost["item_id"])
     assert summary.tally.possibly_billed == lost.height
 
@@ -168,57 +173,40 @@ def test_requests_a_minute_are_those_of_all_workers_together(tmp_path: Path):
     assert max(sum(begin <= at < begin + 1.0 for at in at_s) for begin in at_s) <= 45
 
 
-def test_a_budget_holds_while_workers_are_lost(tmp_path: Path):
-    endpoint = CountingEndpoint(5, fails=False, latency_s=(0.005, 0.03))
-    crew, rng = Crew(3), random.Random(5)
-    with Server(endpoint.script) as server:
-        plan = planned(
-            tmp_path, server.base_url, ids(400), slots=12, model=MODEL, budget=Decimal("0.10"),
-            parameters={"max_tokens": 400},
-        )  # fmt: skip
+USAGE = {
+    "prompt_tokens": 100,
+    "completion_tokens": 300,
+    "total_tokens": 400,
+    "prompt_tokens_details": {"text_tokens": 100},
+}
+REPLY_COSTS = Decimal("0.000475")
+"""100 x 0.25 and 300 x 1.50 USD a million: 210 of them are less than 0.10."""
 
-        async def night() -> Summary:
-            async with anyio.create_task_group() as tasks:
 
-                async def kill() -> None:
-                    while True:
-                        await anyio.sleep(rng.uniform(0.3, 0.6))
-                        alive = [mate for mate in crew.mates if not mate.is_lost.is_set()]
-                        if alive:
-                            rng.choice(alive).lose()
-
-                tasks.start_soon(kill)
-                summary = await launch(plan, SECRETS, engine=crew.engine)
-                tasks.cancel_scope.cancel()
-            return summary
-
-        summary = anyio.run(night)
-    assert summary.state == "budget"
-    assert exit_code(summary, plan) == 4
-    assert Store(plan.out).rows() == list(range(1, 401))
+def with_a_budget(folder: Path, base_url: str) -> Plan:
+    plan = planned(folder, base_url, ids(400), slots=12, model=MODEL, budget=Decimal("0.10"))
+    return replace(plan, parameters={"max_tokens": 400})
 
 
 def test_a_budget_is_spent_nearly_to_its_end_and_never_past_it(tmp_path: Path):
-    def script(received: Received) -> Any:
-        return completion(
-            "yes",
-            usage={
-                "prompt_tokens": 100,
-                "completion_tokens": 300,
-                "total_tokens": 400,
-                "prompt_tokens_details": {"text_tokens": 100},
-            },
-        )
-
-    with Server(script) as server:
-        plan = planned(
-            tmp_path, server.base_url, ids(400), slots=12, model=MODEL, budget=Decimal("0.10"),
-            parameters={"max_tokens": 400},
-        )  # fmt: skip
+    with Server(lambda received: completion("yes", usage=USAGE)) as server:
+        plan = with_a_budget(tmp_path, server.base_url)
         summary = launched(plan, Crew(3))
     assert summary.state == "budget"
-    # 100 x 0.25 + 300 x 1.50 USD a million are 0.000475 a reply: 210 of them fit at most.
+    assert exit_code(summary, plan) == 4
     assert Decimal("0.09") < summary.tally.cost["USD"] <= Decimal("0.10")
+    assert Store(plan.out).rows() == list(range(1, 401))
+
+
+def test_a_budget_holds_while_workers_are_lost(tmp_path: Path):
+    """What the endpoint bills, recorded or not, stays within it."""
+    crew, rng = Crew(3), random.Random(5)
+    script = lambda received: completion("yes", usage=USAGE).after(0.02)  # noqa: E731
+    with Server(script) as server:
+        plan = with_a_budget(tmp_path, server.base_url)
+        summary = anyio.run(night_with_losses, plan, crew, rng, 100, (0.3, 0.5))
+    assert summary.state == "budget"
+    assert len(server.received) * REPLY_COSTS <= Decimal("0.10")
     assert Store(plan.out).rows() == list(range(1, 401))
 
 
