@@ -16,8 +16,8 @@ from rich.live import Live
 
 from jobs.moment import Watch, told_at
 from jobs.pilot_view import PilotView
-from pipeline.plan import Plan
 from pipeline.engines import Running
+from pipeline.plan import Plan
 from pipeline.tally import Tally
 
 REDRAW_S = 0.25

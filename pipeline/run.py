@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from pipeline.analyze import analyze
-from pipeline.endpoints import Endpoints
+from pipeline.endpoints import Endpoints, Vitals
 from pipeline.errors import LedgerDamaged, ManifestError, MediabatchError, StoreUnwritable
 from pipeline.halting import FirstAnswers, UnseenMedia
 from pipeline.keys import request_key
@@ -198,6 +198,9 @@ class Run:
     @property
     def saved(self) -> Saved:
         return self.endpoints.delivery.saved
+
+    def vitals(self) -> Vitals:
+        return self.endpoints.vitals()
 
     @property
     def halts(self) -> tuple[Halt, ...]:

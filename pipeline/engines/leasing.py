@@ -75,7 +75,7 @@ def _asks(endpoint: Endpoint, told_until_s: float, now_s: float) -> Asks:
     gate = endpoint.gate
     requests, tokens = gate.leased
     waiting = gate.waiting_tokens
-    held_until_s = now_s + gate.held_s()
+    held_until_s = now_s + gate.held_for_s()
     wanted, requests_back = _wanted(requests, float(len(waiting)), now_s)
     tokens_wanted, tokens_back = _wanted(tokens, sum(waiting), now_s)
     return Asks(
@@ -87,7 +87,7 @@ def _asks(endpoint: Endpoint, told_until_s: float, now_s: float) -> Asks:
         least_tokens=max(0.0, waiting[0] - tokens.left(now_s)) if waiting and tokens else 0.0,
         requests_back=requests_back,
         tokens_back=tokens_back,
-        hold_s=gate.held_s() if held_until_s > max(told_until_s, now_s) + OWN_HOLD_S else 0.0,
+        hold_s=gate.held_for_s() if held_until_s > max(told_until_s, now_s) + OWN_HOLD_S else 0.0,
         is_out=gate.probes,
     )
 
@@ -107,7 +107,7 @@ def _take(endpoint: Endpoint, grant: Grant, asked_s: float, expires_s: float) ->
         requests.grant(grant.requests, asked_s, expires_s, grant.counted_at_s)
     if tokens is not None:
         tokens.grant(grant.tokens, asked_s, expires_s, grant.counted_at_s)
-    if grant.hold_s > max(0.0, gate.held_s()):
+    if grant.hold_s > max(0.0, gate.held_for_s()):
         gate.hold(grant.hold_s)
     gate.probed_elsewhere(grant.is_probed_elsewhere)
     if grant.slots is not None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipeline.budget import Known, Shape
+from pipeline.endpoints import Vitals
 from pipeline.errors import MediabatchError
 from pipeline.gate.leased import Returned
 from pipeline.ledger import Group
@@ -130,6 +131,7 @@ class Said:
     rested: list[tuple[str, int]] = field(default_factory=list)
     room: int = 0
     lease: Lease | None = None
+    vitals: Vitals | None = None  # with a lease; when its errors came in seconds before now
     halts: list[Halt] = field(default_factory=list)
     succeeded: list[tuple[str, str]] = field(default_factory=list)  # (endpoint, model), for the first time
     farewell: Farewell | None = None

@@ -13,16 +13,18 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
+from math import inf
 from pathlib import Path
 from typing import Literal, Protocol
 
 import anyio
 
+from pipeline.endpoints import LastError, Vitals
 from pipeline.engines.coordinator import Coordinator, Purse
 from pipeline.engines.messages import Asked, Said, Setup, Told, pack
 from pipeline.engines.work import Work
 from pipeline.errors import LedgerDamaged, ManifestError, MediabatchError, StoreUnwritable
-from pipeline.gate import Limits
+from pipeline.gate import LIMITS, Limits, LimitsMet
 from pipeline.ledger import Group, InFlight
 from pipeline.media.delivery import Saved
 from pipeline.records import BadRow, Item, NotAttempted, RunState
@@ -97,6 +99,7 @@ class Spread:
         purse = None if work.budget is None else Purse(work.budget.caps, work.world.now)
         self._coordinator = Coordinator([limits[one.name] for one in plan.endpoints], purse, work.world.clock)
         self._members: dict[int, _Member] = {}
+        self._vitals: dict[int, Vitals] = {}  # the newest of each, of those that are gone too
         self._numbers = count(1)
         self._queue: deque[Asked] = deque()
         self._is_read = False  # the manifest, to its end
@@ -124,6 +127,27 @@ class Spread:
     @property
     def halts(self) -> tuple[Halt, ...]:
         return tuple(self._halts)
+
+    def vitals(self) -> Vitals:
+        """Of all workers; of the seconds in which each was limited, the mean."""
+        limited_s = dict.fromkeys(LIMITS, 0.0)
+        errors: dict[str, LastError] = {}
+        for one in self._vitals.values():
+            for limit, for_s in one.limits_met.limited_s.items():
+                limited_s[limit] += for_s / self._most
+            for name, error in one.errors.items():
+                known = errors.get(name, LastError(0, -inf, ""))
+                newest = max(known, error, key=lambda each: each.at_s)
+                errors[name] = replace(newest, count=known.count + error.count)
+        alive = [self._vitals[number] for number in self._members if number in self._vitals]
+        return Vitals(
+            LimitsMet(limited_s, sum(one.limits_met.throttled for one in self._vitals.values())),
+            sum(one.slots for one in alive),
+            sum(one.in_use for one in alive),
+            sum(one.asleep for one in alive),
+            max((one.held_for_s for one in alive), default=0.0),
+            errors,
+        )
 
     def stop(self, why: Literal["interrupted", "deadline", "budget"]) -> None:
         """Admit nothing new; what is in flight is waited for."""
@@ -276,7 +300,7 @@ class Spread:
         for item_id, row in said.rested:
             member.rows.pop(row, None)
             await self._recorder.put(NotAttempted(item_id, row))
-        self._hear(said)
+        self._hear(member, said)
         if said.lease is not None:
             told.granted = self._coordinator.renew(member.number, said.lease)
             purse = self._coordinator.purse
@@ -307,12 +331,16 @@ class Spread:
             member.rows[asked.item.row] = asked
             yield asked
 
-    def _hear(self, said: Said) -> None:
+    def _hear(self, member: _Member, said: Said) -> None:
         for halt in said.halts:
             self._halts.append(halt)
             if halt.model is None and halt.error_class != "EndpointDown":
                 self._is_halted = True
         self._succeeded += said.succeeded
+        if said.vitals is not None:
+            now_s = anyio.current_time()
+            errors = {name: replace(one, at_s=now_s - one.at_s) for name, one in said.vitals.errors.items()}
+            self._vitals[member.number] = replace(said.vitals, errors=errors)
 
     async def _record(self, member: _Member, group: Group) -> MediabatchError | None:
         first = member.number * _TICKETS

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from pipeline.budget import Budget
+from pipeline.endpoints import Vitals
 from pipeline.errors import MediabatchError
 from pipeline.media.delivery import Saved
 from pipeline.plan import Plan, Secrets
@@ -48,6 +49,8 @@ class Running(Protocol):
 
     @property
     def saved(self) -> Saved: ...
+
+    def vitals(self) -> Vitals: ...
 
     def stop(self, why: Literal["interrupted", "deadline", "budget"]) -> None:
         """Admit nothing new; what is in flight is waited for."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
 
 from pipeline.asked import schema_of
 from pipeline.budget import Budget, Cap, Ceilings
-from pipeline.endpoints import Endpoints
+from pipeline.endpoints import Endpoints, Vitals
 from pipeline.engines.leasing import Leases
 from pipeline.engines.messages import (
     LEASE_S,
@@ -221,6 +221,7 @@ class Worker:
             self._asked_s = self._world.clock()
             self._line.late_s *= FORGETS
             said.lease = self._leases.ask()
+            said.vitals = _aged(self._run.vitals())
         for halt in self._run.halts:
             if (halt.endpoint, halt.model) not in self._halts:
                 self._halts.add((halt.endpoint, halt.model))
@@ -233,6 +234,13 @@ class Worker:
 
     def _speak_up(self) -> None:
         self._something.set()
+
+
+def _aged(vitals: Vitals) -> Vitals:
+    """As another process can read it, which has another clock."""
+    now_s = anyio.current_time()
+    errors = {name: replace(one, at_s=now_s - one.at_s) for name, one in vitals.errors.items()}
+    return replace(vitals, errors=errors)
 
 
 class _Hand:

@@ -174,10 +174,6 @@ class Gate:
         """What those who wait will need, in their order."""
         return [waiter.tokens for waiter in self._queue]
 
-    def held_s(self) -> float:
-        """Seconds until it admits anybody again."""
-        return self._held_until_s - self._clock()
-
     @property
     def probes(self) -> bool:
         """Whether it found that nobody answers, and looks when somebody does."""
