@@ -70,6 +70,22 @@ async def night_with_losses(
     return summary
 
 
+async def stopped_after(asked: int, plan: Plan, endpoint: CountingEndpoint, crew: Crew | None) -> Summary:
+    """A night that somebody interrupts once so many requests have come."""
+    async with anyio.create_task_group() as tasks:
+
+        def on_start(run: Any, tally: Any, notes: Any) -> None:
+            tasks.start_soon(stop, run)
+
+        async def stop(run: Any) -> None:
+            while len(endpoint.asked) < asked:  # noqa: ASYNC110 # a server in another thread
+                await anyio.sleep(0.01)
+            run.stop("interrupted")
+
+        engine = {} if crew is None else {"engine": crew.engine}
+        return await launch(plan, SECRETS, on_start=on_start, **engine)
+
+
 def check_every_reply_is_on_record(endpoint: CountingEndpoint, store: Store) -> None:
     """What was served whole and recorded is billed once; everything that was asked is among the attempts."""
     served = {asked.reply_id: asked.cost for asked in endpoint.asked if asked.reply_id}
@@ -236,11 +252,7 @@ def test_either_engine_goes_on_with_what_the_other_began(tmp_path: Path, first: 
     with Server(endpoint.script) as server:
         plan = planned(tmp_path, server.base_url, ids(150), slots=6)
 
-        def stop_soon(run: Any, tally: Any, notes: Any) -> None:
-            threading.Timer(0.4, run.stop, ["interrupted"]).start()
-
-        # From a thread: as good as a signal for a run that looks several times a second.
-        stopped = launched(plan, first and Crew(first), on_start=stop_soon)
+        stopped = anyio.run(stopped_after, 40, plan, endpoint, first and Crew(first))
         assert stopped.state == "interrupted"
         assert 0 < stopped.tally.ok < 150
         assert Store(plan.out).rows() == list(range(1, 151))
