@@ -121,11 +121,12 @@ class _Share:
             return None
         self.wants[worker] = max(1, asks.in_use + asks.waiting)
         fair = max(1, number // len(self.slots))
-        others = [other for other in self.slots if other != worker]
-        for_others = sum(min(self.wants.get(other, fair), fair) for other in others)
-        taken = sum(self.slots[other] for other in others)
-        most = min(number - taken, max(fair, number - for_others))
-        self.slots[worker] = max(0, asks.in_use, most)
+        for_others = sum(
+            max(has, min(self.wants.get(other, fair), fair))
+            for other, has in self.slots.items()
+            if other != worker
+        )
+        self.slots[worker] = max(0, asks.in_use, number - for_others)
         return self.slots[worker]
 
 

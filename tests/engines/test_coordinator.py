@@ -12,9 +12,10 @@ import pytest
 from pipeline.budget import Cap
 from pipeline.engines.coordinator import Coordinator, Purse
 from pipeline.engines.leasing import Leases
-from pipeline.engines.messages import RENEW_S, MoneyAsks
+from pipeline.engines.messages import RENEW_S, Asks, Lease, MoneyAsks
 from pipeline.errors import Throttled
 from pipeline.gate import Limits
+from pipeline.gate.leased import Returned
 from tests.rehearsing import ScriptedWire, an_endpoint, answer, in_turn, item, on_virtual_time, several
 
 WINDOW_S = 60.0
@@ -176,3 +177,28 @@ def test_one_of_unknown_cost_goes_alone():
     shared.renew(1, money(spent=5), 2)
     granted = shared.renew(2, money(want=500, least=500, guess=20), 2)
     assert (granted.amount, granted.is_alone) == (95, True)
+
+
+def slots_of(coordinator: Coordinator, worker: int, in_use: int, waiting: int) -> int | None:
+    asks = Asks(in_use, waiting, 0, 0.0, 0.0, 0.0, Returned(), Returned(), 0.0, is_out=False)
+    return coordinator.renew(worker, Lease([asks], None)).grants[0].slots
+
+
+def test_slots_that_nobody_else_wants_are_given_up_to_whoever_wants_one():
+    coordinator = Coordinator([Limits(12)], None, lambda: 0.0)
+    assert [coordinator.join(number, 3) for number in (1, 2, 3)] == [[4], [4], [4]]
+    coordinator.leave(3, is_lost=True)
+    assert slots_of(coordinator, 1, in_use=0, waiting=0) == 6
+    assert coordinator.join(4, 3) == [2]
+    assert slots_of(coordinator, 4, in_use=0, waiting=5) == 2  # the others have not heard of it yet
+    assert slots_of(coordinator, 1, in_use=1, waiting=0) == 4
+    assert slots_of(coordinator, 4, in_use=0, waiting=5) == 4
+
+
+def test_slots_in_use_are_not_taken_away():
+    coordinator = Coordinator([Limits(8)], None, lambda: 0.0)
+    coordinator.join(1, 1)
+    assert coordinator.join(2, 2) == [0]
+    assert slots_of(coordinator, 2, in_use=0, waiting=9) == 0
+    assert slots_of(coordinator, 1, in_use=7, waiting=9) == 7
+    assert slots_of(coordinator, 2, in_use=0, waiting=9) == 1
