@@ -7,14 +7,14 @@ here.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from jobs.wording import amount, lasting, money
-from pipeline.endpoints import Endpoints
+from pipeline.endpoints import LastError, Vitals
 from pipeline.gate import Limit
 from pipeline.plan import Plan
 from pipeline.tally import Tally
@@ -125,17 +125,19 @@ def to_ask(tally: Tally, limit: int | None) -> tuple[int | None, int]:
 class Watch:
     """Makes moments of one session, and remembers the last half minute of them."""
 
-    def __init__(self, plan: Plan, endpoints: Endpoints, tally: Tally, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, plan: Plan, vitals: Callable[[], Vitals], tally: Tally, clock: Callable[[], float]
+    ) -> None:
         self._plan = plan
-        self._endpoints = endpoints
+        self._vitals = vitals
         self._tally = tally
         self._clock = clock
         self._began_s = clock()
         self._window: deque[tuple[float, int, dict[Limit, float]]] = deque()
 
     def moment(self) -> Moment:
-        tally, endpoints, now_s = self._tally, self._endpoints, self._clock()
-        met = endpoints.limits_met()
+        tally, vitals, now_s = self._tally, self._vitals(), self._clock()
+        met = vitals.limits_met
         seconds = dict(met.limited_s)
         window = self._window
         rows, not_attempted = to_ask(tally, self._plan.limit)
@@ -148,7 +150,6 @@ class Watch:
         longest = max(seconds, key=lambda limit: seconds[limit] - before[limit])
         is_held = seconds[longest] - before[longest] >= HOLDS * for_s
         held_by = longest if is_held and len(window) > 1 else None
-        gates = [one.gate for one in endpoints]
         return Moment(
             elapsed_s=now_s - self._began_s,
             rows=rows,
@@ -158,25 +159,25 @@ class Watch:
             not_attempted=not_attempted,
             per_s=(asked - asked_before) / for_s,
             held_by=held_by,
-            ceiling=self._ceiling(held_by),
-            slots=endpoints.slots,
-            in_use=sum(gate.in_use for gate in gates),
-            asleep=endpoints.asleep,
-            held_for_s=max(gate.held_for_s() for gate in gates),
+            ceiling=self._ceiling(held_by, vitals.slots),
+            slots=vitals.slots,
+            in_use=vitals.in_use,
+            asleep=vitals.asleep,
+            held_for_s=vitals.held_for_s,
             limited_s=seconds,
             throttled=met.throttled,
             cost=tally.cost,
             spent_on=_spent_on(tally),
             budget=self._plan.budget,
             budget_per_day=self._plan.budget_per_day,
-            troubles=self._troubles(now_s),
+            troubles=self._troubles(vitals.errors, now_s),
         )
 
-    def _ceiling(self, held_by: Limit | None) -> str:
+    def _ceiling(self, held_by: Limit | None, slots: int) -> str:
         if held_by is None:
             return "nothing here"
         if held_by == "slots":
-            return f"{self._endpoints.slots:,} slots"
+            return f"{slots:,} slots"
         if held_by in ("rpm", "tpm"):
             told = sum(getattr(one, held_by) or 0 for one in self._plan.endpoints)
             if not told:  # learned from 429s, or read from headers
@@ -184,14 +185,14 @@ class Watch:
             return f"{told:,} {'requests' if held_by == 'rpm' else 'tokens'} a minute"
         return {"hold": "a 429", "outage": "an outage", "budget": "the budget"}[held_by]
 
-    def _troubles(self, now_s: float) -> tuple[Trouble, ...]:
+    def _troubles(self, errors: Mapping[str, LastError], now_s: float) -> tuple[Trouble, ...]:
         tally = self._tally
-        newest = sorted(self._endpoints.errors.items(), key=lambda named: -named[1].at_s)
+        newest = sorted(errors.items(), key=lambda named: -named[1].at_s)
         met = [Trouble(name, one.count, now_s - one.at_s, one.sentence) for name, one in newest]
         earlier = [
             Trouble(name, count, None, tally.first_errors[name][1])
             for name, count in tally.errors.most_common()
-            if name not in self._endpoints.errors
+            if name not in errors
         ]
         return (*met, *earlier)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -20,14 +18,14 @@ from jobs.options import Fault, json_option, option
 from jobs.progress import LogFormat, Progress
 from jobs.summary import DONE, exit_code, show_summary
 from jobs.summary import as_json as summary_json
+from pipeline.engines import ENGINES, Engine, Running
+from pipeline.engines.process import prepare_process
 from pipeline.errors import RunFinished
 from pipeline.launch import launch
 from pipeline.plan import Plan, Secrets
-from pipeline.run import Run, Summary, only_one
+from pipeline.run import Summary, only_one
 from pipeline.store.reader import run_facts
 from pipeline.tally import Tally
-
-MOST_OPEN_FILES = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +36,7 @@ class Evening:
     deadline: str | None  # HH:MM
     as_json: bool
     progress: bool | None
+    engine: Engine
     log_format: LogFormat = "text"
     notify_cmd: str | None = None
 
@@ -75,6 +74,18 @@ def evening_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Seconds to wait for what is in flight when stopped.",
         ),
+        option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help="The Ray cluster of --engine ray.  [default: the one of this machine]",
+        ),
+        option(
+            "--engine",
+            type=click.Choice(list(ENGINES)),
+            default="local",
+            show_default=True,
+            help="Where items are asked: in this process, or by workers on a Ray cluster.",
+        ),
     ):
         command = decorate(command)
     return command
@@ -82,18 +93,17 @@ def evening_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def evening_of(options: dict[str, Any]) -> Evening:
     """Take the options of `evening_options` out of a command's."""
+    engine, address = options.pop("engine"), options.pop("ray_address")
+    if address is not None and engine != "ray":
+        raise Fault("--ray-address is for --engine ray")
     names = ("grace_s", "deadline", "as_json", "progress", "log_format", "notify_cmd")
-    return Evening(*(options.pop(name) for name in names))
+    return Evening(engine=ENGINES[engine](address), **{name: options.pop(name) for name in names})
 
 
 def spend(plan: Plan, secrets: Secrets, evening: Evening) -> int:
     """Run the plan, show what it came to, and return the exit code."""
     watcher = Progress(is_wanted=evening.progress, log_format=evening.log_format)
-    _allow_connections()
-    # Items make no cycles to speak of: looking for them as often as Python does by default took 4 to 11% of
-    # the CPU, and found nothing (the peak of memory is the same).
-    gc.freeze()
-    gc.set_threshold(200_000)
+    prepare_process()
     backend = {"use_uvloop": _has_uvloop()}
     try:
         summary = anyio.run(_night, plan, secrets, watcher, evening, backend_options=backend)
@@ -114,20 +124,6 @@ def spend(plan: Plan, secrets: Secrets, evening: Evening) -> int:
     return code
 
 
-def _allow_connections() -> None:
-    """As many open files as the system lets a process have: often 1,024 until it asks, and each request in
-    flight is one."""
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or soft < hard):
-        wanted = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
-        with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-
-
 def nothing_to_do(finished: RunFinished, facts: dict[str, Any], evening: Evening) -> int:
     """Resuming a finished run changes nothing, and is no mistake."""
     click.echo(str(finished), err=True)
@@ -143,7 +139,7 @@ async def _night(plan: Plan, secrets: Secrets, watcher: Progress, evening: Eveni
         async with anyio.create_task_group() as tasks:
             at_once = anyio.CancelScope()
 
-            def on_start(run: Run, tally: Tally, notes: Sequence[str]) -> None:
+            def on_start(run: Running, tally: Tally, notes: Sequence[str]) -> None:
                 for note in notes:
                     watcher.say(f"note: {note}")
                 stop = Stop(run, watcher, at_once, evening.grace_s)
@@ -152,7 +148,7 @@ async def _night(plan: Plan, secrets: Secrets, watcher: Progress, evening: Eveni
                     tasks.start_soon(stop.at, evening.deadline, plan.timezone)
                 tasks.start_soon(watcher.follow, plan, run, tally)
 
-            summary = await launch(plan, secrets, on_start=on_start, at_once=at_once)
+            summary = await launch(plan, secrets, on_start=on_start, at_once=at_once, engine=evening.engine)
             tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise only_one(group) from None
@@ -165,7 +161,7 @@ async def _night(plan: Plan, secrets: Secrets, watcher: Progress, evening: Eveni
 class Stop:
     """The ways in which a night is ended from outside."""
 
-    run: Run
+    run: Running
     watcher: Progress
     at_once: anyio.CancelScope
     grace_s: float

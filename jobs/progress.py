@@ -16,8 +16,8 @@ from rich.live import Live
 
 from jobs.moment import Watch, told_at
 from jobs.pilot_view import PilotView
+from pipeline.engines import Running
 from pipeline.plan import Plan
-from pipeline.run import Run
 from pipeline.tally import Tally
 
 REDRAW_S = 0.25
@@ -35,10 +35,10 @@ class Progress:
         self._log_format = log_format
         self._live: Live | None = None
 
-    async def follow(self, plan: Plan, run: Run, tally: Tally) -> None:
+    async def follow(self, plan: Plan, run: Running, tally: Tally) -> None:
         if not self._is_wanted:
             return
-        watch = Watch(plan, run.endpoints, tally, anyio.current_time)
+        watch = Watch(plan, run.vitals, tally, anyio.current_time)
         if self._is_terminal and self._log_format == "text":
             await self._draw(plan, watch)
         else:

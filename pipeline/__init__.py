@@ -48,6 +48,7 @@ crashes and mornings after.
     surroundings.py  what a run meets outside itself, behind one seam: threads, wire, prices, clock, disk
     asking.py      what an endpoint honours: one tiny question a modality
     session.py     a run on its store, once or resumed: lock, settle, go on, finish
+    engines/       where items are asked: in this process, or by workers on a Ray cluster
     launch.py      a plan becomes a run
     following.py   a run as a stream of rows, for programs
     batch_file.py  … or a file of the requests it would send

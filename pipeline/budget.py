@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 import anyio
@@ -63,8 +64,13 @@ class Hold:
     item: Item
 
 
+Shape = tuple[str, tuple[str, ...] | None]
+"""What replies are alike: model and modalities of the media, whose input is known; or the model alone (None),
+for its output."""
+
+
 @dataclass(slots=True)
-class _Known:
+class Known:
     """The most tokens of the replies so far. What the next may come to: twice that of one, 1.1 times that of
     a hundred."""
 
@@ -74,6 +80,10 @@ class _Known:
     def learn(self, tokens: int) -> None:
         self.tokens = max(self.tokens, tokens)
         self.replies += 1
+
+    def join(self, other: Known) -> None:
+        self.tokens = max(self.tokens, other.tokens)
+        self.replies += other.replies
 
     def next(self) -> int:
         return math.ceil(self.tokens * (1 + 1 / math.sqrt(self.replies)))
@@ -94,8 +104,8 @@ class Ceilings:
         self._books = books
         self._currency = currency
         self._now = now
-        self._input: defaultdict[tuple[str, tuple[str, ...]], _Known] = defaultdict(_Known)
-        self._output: defaultdict[str, _Known] = defaultdict(_Known)
+        self._known: defaultdict[Shape, Known] = defaultdict(Known)
+        self._news: defaultdict[Shape, Known] | None = None
 
     def of(self, item: Item) -> int:
         """
@@ -105,7 +115,7 @@ class Ceilings:
         request = item.request
         media_tokens = 0
         if request.media:
-            known = self._input.get(_shape(request))
+            known = self._known.get(_shape(request))
             media_tokens = known.next() if known else MOST_INPUT_TOKENS
         return self._cost(item, media_tokens)
 
@@ -119,21 +129,36 @@ class Ceilings:
 
     def replies_to(self, request: Request) -> int:
         """How many answers to requests with such media were learned from."""
-        known = self._input.get(_shape(request))
+        known = self._known.get(_shape(request))
         return known.replies if known else 0
 
     def learn(self, request: Request, usage: Usage) -> None:
         """What a request came to."""
-        self._output[request.model].learn(usage.completion_tokens)
-        if request.media:
-            self._input[_shape(request)].learn(usage.prompt_tokens)
+        for learning in (self._known, self._news):
+            if learning is None:
+                continue
+            learning[request.model, None].learn(usage.completion_tokens)
+            if request.media:
+                learning[_shape(request)].learn(usage.prompt_tokens)
+
+    def news(self) -> dict[Shape, Known]:
+        """What was learned since this was asked last, for other processes that ask the same."""
+        news, self._news = self._news, defaultdict(Known)
+        return dict(news or {})
+
+    def told(self, known: Mapping[Shape, Known]) -> None:
+        """What all of them have learned, the news from here that were told so far included."""
+        for shape, one in known.items():
+            mine = self._known[shape] = Known(one.tokens, one.replies)
+            if self._news and shape in self._news:
+                mine.join(self._news[shape])
 
     def _cost(self, item: Item, media_tokens: int) -> int:
         request = item.request
         input_tokens = _text_bytes(request) + OVERHEAD_TOKENS + media_tokens
         output_tokens = request.parameters.get("max_tokens")
         assert isinstance(output_tokens, int)
-        known = self._output.get(request.model)
+        known = self._known.get((request.model, None))
         if request.media and known:
             output_tokens = min(output_tokens, known.next())
         most = 0
@@ -167,17 +192,29 @@ def _dearest(rates: Rates, request: Request, input_tokens: int, output_tokens: i
 
 @dataclass(slots=True, eq=False)
 class _Waiter:
+    item: Item
     turn: anyio.Event = field(default_factory=anyio.Event)
 
 
 class Budget:
-    """Held over all attempts of a run. ``on_spent`` is called once no more attempt fits."""
+    """Held over all attempts of a run. ``on_spent`` is called once no more attempt fits. ``is_leased``: the
+    cap is what this process was given of a budget of several, and may grow."""
 
-    def __init__(self, caps: Sequence[Cap], ceilings: Ceilings, now: Callable[[], datetime]) -> None:
-        self._caps = tuple(caps)
-        self._ceilings = ceilings
+    def __init__(
+        self,
+        caps: Sequence[Cap],
+        ceilings: Ceilings,
+        now: Callable[[], datetime],
+        *,
+        is_leased: bool = False,
+    ) -> None:
+        self.caps = tuple(caps)
+        self.ceilings = ceilings
         self._now = now
-        self._held = 0
+        self.held = 0
+        self.set_aside = 0  # so far, in all
+        self.is_alone = not is_leased  # nobody else has any of it
+        self._is_leased = is_leased
         self._under_way = 0
         self._overrated: list[Hold] = []  # perhaps billed, and set aside for when little was known
         self._queue: deque[_Waiter] = deque()
@@ -197,7 +234,7 @@ class Budget:
             amount = self._fitting(item)
             if amount is not None:
                 return self._set_aside(amount, item)
-        me = _Waiter()
+        me = _Waiter(item)
         self._queue.append(me)
         self.limited.by("budget", anyio.current_time())
         try:
@@ -207,7 +244,7 @@ class Budget:
                     amount = self._fitting(item)
                     if amount is not None:
                         return self._set_aside(amount, item)
-                    if not self._under_way:
+                    if not self._under_way and not self._is_leased:
                         self.close()
                         self.on_spent()
                         continue
@@ -217,7 +254,7 @@ class Budget:
             is_first = self._queue[0] is me
             self._queue.remove(me)
             if is_first:
-                self._rouse()
+                self.rouse()
             if not self._queue:
                 self.limited.by(None, anyio.current_time())
 
@@ -226,16 +263,16 @@ class Budget:
     ) -> None:
         """An attempt has ended. What may have been billed counts as much as was set aside for it; so does
         what was billed and has no known cost."""
-        self._held -= hold.amount
+        self.held -= hold.amount
         self._under_way -= 1
         if usage is not None:
-            self._ceilings.learn(hold.item.request, usage)
+            self.ceilings.learn(hold.item.request, usage)
         if state != "not_billed":
             self._spend(hold.amount if cost is None else trillionths(cost))
             if cost is None and hold.item.request.media:
                 self._overrated.append(hold)
         self._rate_anew()
-        self._rouse()
+        self.rouse()
 
     def close(self) -> None:
         """Admit nothing more."""
@@ -247,24 +284,35 @@ class Budget:
         if self._is_closed:
             raise GateClosed(None)
 
+    def waiting(self, most: int) -> list[Item]:
+        """Those that wait for money, in their order, and no more than that."""
+        return [waiter.item for waiter in islice(self._queue, most)]
+
+    def rouse(self) -> None:
+        """There may be room for whoever is first."""
+        if self._queue:
+            self._queue[0].turn.set()
+
     def _fitting(self, item: Item) -> int | None:
         """What to set aside; None where there is no room for it now."""
-        amount = self._ceilings.of(item)
+        amount = self.ceilings.of(item)
         now = self._now()
-        room = min(cap.room(now) for cap in self._caps) - self._held
-        is_unknown = bool(item.request.media) and not self._ceilings.replies_to(item.request)
-        if is_unknown and not self._under_way and amount > room >= self._ceilings.guess(item):
+        room = min(cap.room(now) for cap in self.caps) - self.held
+        is_unknown = bool(item.request.media) and not self.ceilings.replies_to(item.request)
+        goes_alone = is_unknown and self.is_alone and not self._under_way
+        if goes_alone and amount > room >= self.ceilings.guess(item):
             return room  # nothing like it was answered yet: it goes alone, to be learned from
         return amount if amount <= room else None
 
     def _set_aside(self, amount: int, item: Item) -> Hold:
-        self._held += amount
+        self.held += amount
+        self.set_aside += amount
         self._under_way += 1
         return Hold(amount, item)
 
     def _spend(self, amount: int) -> None:
         now = self._now()
-        for cap in self._caps:
+        for cap in self.caps:
             cap.room(now)  # the day may have changed
             cap.spent += amount
 
@@ -272,15 +320,11 @@ class Budget:
         """What was perhaps billed counts as much as would be set aside for it now, once enough is known."""
         still = []
         for hold in self._overrated:
-            if self._ceilings.replies_to(hold.item.request) < WELL_KNOWN:
+            if self.ceilings.replies_to(hold.item.request) < WELL_KNOWN:
                 still.append(hold)
             else:
-                self._spend(min(0, self._ceilings.of(hold.item) - hold.amount))
+                self._spend(min(0, self.ceilings.of(hold.item) - hold.amount))
         self._overrated = still
-
-    def _rouse(self) -> None:
-        if self._queue:
-            self._queue[0].turn.set()
 
 
 def _text_bytes(request: Request) -> int:
@@ -296,7 +340,7 @@ def _text_bytes(request: Request) -> int:
     return size
 
 
-def _shape(request: Request) -> tuple[str, tuple[str, ...]]:
+def _shape(request: Request) -> Shape:
     return request.model, tuple(media.modality for media in request.media)
 
 

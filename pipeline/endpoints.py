@@ -61,6 +61,18 @@ class LastError:
     sentence: str
 
 
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """How a run is just now: what limits it, how much is under way, what went wrong last."""
+
+    limits_met: LimitsMet
+    slots: int
+    in_use: int
+    asleep: int
+    held_for_s: float
+    errors: Mapping[str, LastError]
+
+
 @dataclass(slots=True, eq=False)
 class _Waiter:
     """An attempt that waits at one of several endpoints. Its ``patience`` cancelled, it looks around."""
@@ -139,6 +151,17 @@ class Endpoints:
         if self.budget is not None:
             seconds["budget"] = self.budget.limited.until(anyio.current_time()).get("budget", 0.0)
         return LimitsMet(seconds, sum(one.gate.throttled for one in self._endpoints))
+
+    def vitals(self) -> Vitals:
+        gates = [one.gate for one in self._endpoints]
+        return Vitals(
+            self.limits_met(),
+            self.slots,
+            sum(gate.in_use for gate in gates),
+            self.asleep,
+            max(gate.held_for_s() for gate in gates),
+            self.errors,
+        )
 
     async def enter(self, item: Item, last: Endpoint | None = None) -> tuple[Endpoint, Entry]:
         """Wait until an attempt may go, and say where to. ``last``: where its item was tried before; others

@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from pipeline.engines import Running
 from pipeline.launch import launch
 from pipeline.plan import Plan, Secrets
 from pipeline.records import Ended
-from pipeline.run import Run, only_one
+from pipeline.run import only_one
 from pipeline.surroundings import THE_REAL_ONES, Surroundings
 from pipeline.tally import Tally
 
@@ -32,10 +33,10 @@ async def following(
         UsageError, StoreUnwritable, LedgerDamaged: as `launch` does, when the block is left or the rows end.
     """
     send, receive = anyio.create_memory_object_stream[Ended](100)
-    running: list[Run] = []
+    running: list[Running] = []
     has_left = False
 
-    def on_start(run: Run, tally: Tally, notes: Sequence[str]) -> None:
+    def on_start(run: Running, tally: Tally, notes: Sequence[str]) -> None:
         running.append(run)
         if has_left:
             run.stop("interrupted")

@@ -47,12 +47,12 @@ class HaltRules:
     """Of one endpoint: what one more failure says of a model."""
 
     def __init__(self) -> None:
-        self._succeeded: set[str] = set()
+        self.succeeded: set[str] = set()  # models
         self._halted: set[str] = set()
         self._in_a_row: defaultdict[str, int] = defaultdict(int)
 
     def ok(self, model: str) -> None:
-        self._succeeded.add(model)
+        self.succeeded.add(model)
         self._in_a_row[model] = 0
 
     def halts_model(self, model: str, error: AttemptError) -> bool:
@@ -62,7 +62,7 @@ class HaltRules:
             self._in_a_row[model] = 0
             return False
         self._in_a_row[model] += 1
-        if model not in self._succeeded or self._in_a_row[model] >= HALTS_IN_A_ROW:
+        if model not in self.succeeded or self._in_a_row[model] >= HALTS_IN_A_ROW:
             self._halted.add(model)
         return model in self._halted  # for good: what was in flight then is caught in the halt too
 

@@ -5,17 +5,14 @@ The order matters: everything a person can get wrong is found before the endpoin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import anyio
 
 from pipeline.asked import defaults_of
-from pipeline.budget import Budget
-from pipeline.dialects import DIALECTS
-from pipeline.endpoints import Endpoint, Endpoints
+from pipeline.engines import Engine, Running, Work, in_this_process
 from pipeline.errors import LedgerDamaged, ManifestError, StoreUnwritable
-from pipeline.gate import Gate, Limits
 from pipeline.manifest import Defaults
 from pipeline.media.delivery import MISSING_EXTRA, has_extra
 from pipeline.plan import Plan, Secrets
@@ -23,15 +20,13 @@ from pipeline.prices import Prices
 from pipeline.recorder import Follow, Recorder
 from pipeline.records import Item
 from pipeline.reprocessing.selection import Source, open_source
-from pipeline.run import Feed, Run, Summary
+from pipeline.run import Feed, Summary
 from pipeline.session import Session
-from pipeline.store.reader import remembered_level
 from pipeline.surroundings import THE_REAL_ONES, Surroundings
 from pipeline.tally import Tally
-from pipeline.transport import WireSettings
 
 
-def _unwatched(run: Run, tally: Tally, notes: Sequence[str]) -> None:
+def _unwatched(run: Running, tally: Tally, notes: Sequence[str]) -> None:
     """Nobody watches."""
 
 
@@ -39,16 +34,18 @@ async def launch(
     plan: Plan,
     secrets: Secrets,
     *,
-    on_start: Callable[[Run, Tally, Sequence[str]], None] = _unwatched,
+    on_start: Callable[[Running, Tally, Sequence[str]], None] = _unwatched,
     at_once: anyio.CancelScope | None = None,
     follow: Follow | None = None,
     world: Surroundings = THE_REAL_ONES,
+    engine: Engine = in_this_process,
 ) -> Summary:
     """Run a plan to its end, or go on with it where the store has a run of this name.
 
     ``on_start`` gets the live run, its counts, and what a person should know first. Cancelling ``at_once``
     drops what is in flight, which is then listed as possibly billed; what had been answered is written.
     ``follow`` gets rows as they end, once they are durable; while it takes its time, nothing new is recorded.
+    ``engine``: where it executes.
 
     Raises:
         UsageError: a person's mistake; nothing was sent.
@@ -70,7 +67,7 @@ async def launch(
                 f"no price is known for model {plan.model!r}: what it costs will be null, not zero"
             )
         at_once = at_once or anyio.CancelScope()
-        return await _run(session, defaults, secrets, prices, on_start, at_once, follow)
+        return await _run(session, defaults, secrets, prices, engine, on_start, at_once, follow)
     finally:
         session.close()
 
@@ -80,7 +77,8 @@ async def _run(
     defaults: Defaults,
     secrets: Secrets,
     prices: Prices,
-    on_start: Callable[[Run, Tally, Sequence[str]], None],
+    engine: Engine,
+    on_start: Callable[[Running, Tally, Sequence[str]], None],
     at_once: anyio.CancelScope,
     follow: Follow | None,
 ) -> Summary:
@@ -100,23 +98,16 @@ async def _run(
             follow=follow,
         )
         began_at = world.now()
-        async with _reach_all(plan, secrets, prices, budget, world) as endpoints:
-            feed = Feed(session.manifest.read(defaults, session.passed), off_loop=world.off_loop)
-            run = Run(
-                feed,
-                endpoints,
-                recorder,
-                session.repeats,
-                limit=plan.limit,
-                stop_if_unseen=plan.stop_if_unseen,
-            )
+        feed = Feed(session.manifest.read(defaults, session.passed), off_loop=world.off_loop)
+        work = Work(plan, secrets, prices, budget, feed, recorder, session.repeats, world)
+        async with engine(work) as run:
             await world.off_loop(session.write_run, "running")
             on_start(run, tally, session.notes)
             with at_once:
                 await run.execute()
-            session.limits_met = session.limits_met.and_then(endpoints.limits_met())
-            session.levels = {one.name: one.gate.level for one in endpoints if one.gate.level is not None}
-            saved = endpoints.delivery.saved
+            session.limits_met = session.limits_met.and_then(run.vitals().limits_met)
+            session.levels = run.levels
+            saved = run.saved
         try:
             with anyio.CancelScope(shield=True):
                 # Once more, where that failed: what is at hand must not be settled as lost.
@@ -149,52 +140,3 @@ def _check_extra(plan: Plan, defaults: Defaults, manifest: Source) -> None:
     for row in next(manifest.read(defaults), []):
         if isinstance(row, Item) and any(media.is_in_bucket for media in row.request.media):
             raise ManifestError(plan.manifest, f"row {row.row}: {MISSING_EXTRA}")
-
-
-@asynccontextmanager
-async def _reach_all(
-    plan: Plan, secrets: Secrets, prices: Prices, budget: Budget | None, world: Surroundings
-) -> AsyncIterator[Endpoints]:
-    """All endpoints of the plan, the embedded one started."""
-    async with AsyncExitStack() as stack:
-        reached: list[Endpoint] = []
-        for one in plan.endpoints:
-            if one.base_url is None:
-                # The embedded endpoint brings decoders that a run against a real one never needs.
-                from pipeline.embedded import serve_embedded
-
-                base_url, known = await stack.enter_async_context(serve_embedded()), Secrets()
-            else:
-                base_url, known = one.base_url, secrets
-            dialect = DIALECTS[one.dialect]
-            wire = WireSettings(
-                url=base_url + dialect.path,
-                headers=known.headers_for(one.key_variable),
-                timeouts=plan.timeouts,
-                ca_file=plan.ca_file,
-            )
-            transport = await stack.enter_async_context(world.reach(wire))
-            level = None
-            if one.slots is None:
-                level = await world.off_loop(remembered_level, plan.out, one.name, plan.model)
-            limits = Limits(one.slots, one.rpm, one.tpm, plan.max_outage_s, level)
-            gate = Gate(limits, host=one.name, clock=world.clock, unix_clock=lambda: world.now().timestamp())
-            book = prices.of_endpoint[one.name]
-            reached.append(Endpoint(one.name, dialect, transport, gate, book, frozenset(one.models)))
-        delivery = await stack.enter_async_context(
-            world.deliver(
-                plan.media,
-                allow_private=plan.allow_private,
-                timeout_s=plan.timeouts.total_s,
-                ca_file=plan.ca_file,
-            )
-        )
-        yield Endpoints(
-            reached,
-            plan.retry,
-            fallbacks=plan.fallbacks,
-            budget=budget,
-            delivery=delivery,
-            clock=world.clock,
-            now=world.now,
-        )

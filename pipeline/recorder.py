@@ -31,6 +31,7 @@ MOST_WAITING = 4_096
 Report = Callable[[MediabatchError], None]
 Follow = Callable[[Sequence[Ended]], Awaitable[None]]
 """Gets rows that ended, once they are durable; the next commit waits for it."""
+Durable = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -45,12 +46,13 @@ class _Gathering:
 
 
 class Recorder:
-    """What one session of a run writes. ``tally`` counts what is durable."""
+    """What one session of a run writes. ``tally`` counts what is durable. No ``writer``: its ledger is
+    another process's, which makes the parts."""
 
     def __init__(
         self,
         ledger: Ledger,
-        writer: RunWriter,
+        writer: RunWriter | None,
         writing: Writing,
         tally: Tally,
         rest: Rest,
@@ -119,6 +121,47 @@ class Recorder:
         group = self._gathering.group
         group.tries.append((row, tries.encode()))
         self._record(attempt.ticket, self._writing.tried(item_id, [attempt], self._typical(attempt)))
+
+    def take_over(self, group: Group) -> tuple[list[Entry], Durable]:
+        """Record what the recorder of another process gathered, under this ledger's sequences. Returns its
+        entries, and what to wait for until they are durable; where that raises, what was to be sent must not
+        go, and the rest waits here.
+        """
+        gathering = self._gathering
+        mine = gathering.group
+        mine.sent += group.sent
+        mine.answered += group.answered
+        mine.tries += group.tries
+        mine.ended += group.ended
+        for row, body in group.tries:
+            self._tries[row] = Tries.decode(body)
+        for (row,) in group.ended:
+            self._tries.pop(row, None)
+        entries = []
+        for _, body in group.done:
+            entry = Entry.decode(body)
+            mine.done.append((self._next_seq, body))
+            gathering.entries.append((self._next_seq, entry))
+            entries.append(entry)
+            self._next_seq += 1
+        self._wake.set()
+
+        async def durable() -> None:
+            await gathering.durable.wait()
+            if gathering.problem is not None:
+                raise gathering.problem
+
+        return entries, durable
+
+    def lost(self, sent: InFlight) -> None:
+        """Record of an attempt under way that nobody will ever tell how it ended."""
+        tries = self._tries[sent.row] = self.tries_of(sent.row).and_lost(sent.sent_at)
+        self._gathering.group.tries.append((sent.row, tries.encode()))
+        self._record(sent.id, self._writing.lost(sent, self._tally.typical_cost(sent.model)))
+
+    def go_on_from(self, row: int, tries: Tries) -> None:
+        """What another process recorded of earlier attempts at this row."""
+        self._tries[row] = tries
 
     async def put(self, ended: Ended) -> None:
         """Record a row's end. Waits only while the disk is far behind."""
@@ -229,7 +272,8 @@ class Recorder:
             for seq, entry in entries:
                 group.add(seq, entry)
             self._tally.merge(group.tally)
-            self._batch.extend(group)
+            if self._writer is not None:
+                self._batch.extend(group)
 
     def _put_back(self, failed: _Gathering) -> None:
         """What could not be written waits in front of what came meanwhile; attempts not recorded do not

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import anyio
 import anyio.to_thread
 
 from pipeline.analyze import analyze
-from pipeline.endpoints import Endpoints
+from pipeline.endpoints import Endpoints, Vitals
 from pipeline.errors import LedgerDamaged, ManifestError, MediabatchError, StoreUnwritable
 from pipeline.halting import FirstAnswers, UnseenMedia
 from pipeline.keys import request_key
@@ -69,6 +69,17 @@ class Summary:
     saved: Saved = field(default_factory=Saved)  # in this session
 
 
+class Rows(Protocol):
+    """Where rows come from."""
+
+    async def next(self) -> Item | BadRow | None:
+        """The next row, or None when there is none left.
+
+        Raises:
+            ManifestError: there would be more rows, and they cannot be read.
+        """
+
+
 class Feed:
     """Rows of the manifest, read in a thread, handed out one by one. While half a batch is left, one worker
     reads the next, and the others go on."""
@@ -114,17 +125,46 @@ class Feed:
             self._half = len(batch or ()) // 2 + 1
 
 
+class Sorting(Protocol):
+    """Which rows are asked, and by which request key."""
+
+    async def of(self, row: Item | BadRow) -> tuple[Ended | None, str | None]:
+        """How a row ends that is not asked; else None, and its request key."""
+
+
+class Sorter:
+    """Rows past the limit, bad ones, and what was asked before, are not asked."""
+
+    def __init__(self, repeats: Repeats, limit: int | None = None) -> None:
+        self._repeats = repeats
+        self._limit = limit
+
+    async def of(self, row: Item | BadRow) -> tuple[Ended | None, str | None]:
+        if self._limit is not None and row.row > self._limit:
+            return NotAttempted(row.id, row.row), None
+        if isinstance(row, BadRow):
+            return row, None
+        key = await key_of(row.request)
+        return (None if key is None else self._repeated(row, key)), key
+
+    def _repeated(self, item: Item, key: str) -> Skipped | Duplicate | None:
+        run_id = self._repeats.answered_by(key)
+        if run_id is not None:
+            return Skipped(item.id, item.row, run_id)
+        first_row = self._repeats.first_row(key, item.row)
+        return None if first_row == item.row else Duplicate(item.id, item.row, first_row, key)
+
+
 class Run:
     """One session of a run over its manifest."""
 
     def __init__(
         self,
-        feed: Feed,
+        feed: Rows,
         endpoints: Endpoints,
         recorder: Recorder,
-        repeats: Repeats,
+        sorting: Sorting,
         *,
-        limit: int | None = None,
         stop_if_unseen: float | None = None,
     ) -> None:
         self._feed = feed
@@ -132,24 +172,35 @@ class Run:
         self._first_answers = FirstAnswers()
         self._unseen = None if stop_if_unseen is None else UnseenMedia(stop_if_unseen)
         self._recorder = recorder
-        self._repeats = repeats
-        self._limit = limit
+        self._sorting = sorting
         self._halt: Halt | None = None
         self._stopped: Literal["interrupted", "deadline", "budget"] | None = None
         self._is_over = False
         self._dropped: list[NotAttempted] = []
         if endpoints.budget is not None:
             endpoints.budget.on_spent = partial(self.stop, "budget")
-        self._is_caught = False  # whether an item went unasked because of a halt
+        self.is_caught = False  # whether an item went unasked because of a halt
         self._workers = 0
 
     @property
     def state(self) -> RunState:
         if self._stopped == "interrupted":
             return "interrupted"
-        if self._halt is not None or self._is_caught:
+        if self._halt is not None or self.is_caught:
             return "halted"
         return self._stopped or "done"
+
+    @property
+    def levels(self) -> dict[str, int]:
+        """By endpoint: the slots that proved themselves."""
+        return {one.name: one.gate.level for one in self.endpoints if one.gate.level is not None}
+
+    @property
+    def saved(self) -> Saved:
+        return self.endpoints.delivery.saved
+
+    def vitals(self) -> Vitals:
+        return self.endpoints.vitals()
 
     @property
     def halts(self) -> tuple[Halt, ...]:
@@ -163,6 +214,10 @@ class Run:
             if gate.down is not None:
                 found.append(Halt(endpoint.name, None, gate.down.error_class, str(gate.down)))
         return (*found, *([self._halt] if self._halt else []))
+
+    def answered_elsewhere(self) -> None:
+        """Another process of the run had an answer: what fails here is not all that there is."""
+        self._first_answers.ok()
 
     def stop(self, why: Literal["interrupted", "deadline", "budget"]) -> None:
         """Admit nothing new; what is in flight is waited for."""
@@ -205,7 +260,7 @@ class Run:
 
             def fill_up() -> None:
                 """Workers for slots that are new, or were left by one that went to sleep."""
-                slots = self.endpoints.slots
+                slots = max(1, self.endpoints.slots)  # of a share, there may be none yet
                 while self._workers < LIVE_PER_SLOT * slots and self._workers - self.endpoints.asleep < slots:
                     self._workers += 1
                     workers.start_soon(self._work)
@@ -241,13 +296,12 @@ class Run:
             return None
 
     async def _end(self, row: Item | BadRow) -> Ended:
-        if self._limit is not None and row.row > self._limit:
-            return NotAttempted(row.id, row.row)
-        if isinstance(row, BadRow):
-            return row
         try:
-            key = await key_of(row.request)
-            return self._repeated(row, key) or await self._asked(row, key)
+            ended, key = await self._sorting.of(row)
+            if ended is not None:
+                return ended
+            assert isinstance(row, Item)
+            return await self._asked(row, key)
         except (StoreUnwritable, LedgerDamaged) as error:  # it could not be put on record, so it did not go
             self.halt(error)
             return NotAttempted(row.id, row.row)
@@ -255,19 +309,10 @@ class Run:
             self._dropped.append(NotAttempted(row.id, row.row))
             raise
 
-    def _repeated(self, item: Item, key: str | None) -> Skipped | Duplicate | None:
-        if key is None:
-            return None
-        run_id = self._repeats.answered_by(key)
-        if run_id is not None:
-            return Skipped(item.id, item.row, run_id)
-        first_row = self._repeats.first_row(key, item.row)
-        return None if first_row == item.row else Duplicate(item.id, item.row, first_row, key)
-
     async def _asked(self, item: Item, key: str | None) -> Outcome | NotAttempted | BadRow:
         ended = await analyze(item, key, self.endpoints, self._recorder)
         if isinstance(ended, NotAttempted):
-            self._is_caught = self._is_caught or self._stopped is None
+            self.is_caught = self.is_caught or self._stopped is None
         elif isinstance(ended, Outcome):
             if ended.error is None:
                 self._first_answers.ok()

@@ -26,6 +26,7 @@ from pipeline.pricing import Rates, UnitPrice
 from pipeline.records import Attempt, BadRow, Duplicate, Ended, Item, Outcome, Request, Skipped
 from pipeline.repeats import Repeats
 from pipeline.retry import RetryRules
+from pipeline.run import Sorter
 from pipeline.store.rows import NO_TRIES, Tries
 from pipeline.transport import Transport, WireSettings
 
@@ -153,11 +154,12 @@ def an_endpoint(
     dialect: Dialect = DIALECTS["newapi"],
     prices: Any = None,
     models: Iterable[str] = (),
+    is_leased: bool = False,
 ) -> Endpoint:
     """One of several, known by its host."""
     base_url = f"http://{host}/v1"
     transport = Transport(WireSettings(f"{base_url}/chat/completions", {}), wire)
-    gate = Gate(limits, host=host, clock=anyio.current_time)
+    gate = Gate(limits, host=host, clock=anyio.current_time, is_leased=is_leased)
     return Endpoint(base_url, dialect, transport, gate, prices or FlatPrices(), frozenset(models))
 
 
@@ -167,7 +169,7 @@ def several(
     fallbacks: Mapping[str, str] | None = None,
 ) -> Endpoints:
     """The most preferred first."""
-    return Endpoints(endpoints, retry, fallbacks=fallbacks, now=virtual_now)
+    return Endpoints(endpoints, retry, fallbacks=fallbacks, clock=anyio.current_time, now=virtual_now)
 
 
 def endpoint(
@@ -275,9 +277,9 @@ class Gathered:
         return [ended.item.id if isinstance(ended, Outcome) else ended.id for ended in self.ended]
 
 
-def no_repeats() -> Repeats:
+def no_repeats(limit: int | None = None) -> Sorter:
     """Nothing was asked before."""
-    return Repeats(KeyTable(), [], KeyTable())
+    return Sorter(Repeats(KeyTable(), [], KeyTable()), limit)
 
 
 async def inline(call: Callable[..., Any], *arguments: Any) -> Any:

@@ -24,7 +24,7 @@ def budget(limit: str, *, spent: str = "0", now: Callable[[], datetime] = lambda
 
 
 def spent_by(under_test: Budget) -> Decimal:
-    return money(under_test._caps[0].spent)
+    return money(under_test.caps[0].spent)
 
 
 CEILING = Decimal("0.001525")

@@ -58,7 +58,7 @@ FLOORS: list[set[str]] = [
         "pipeline.watching",
     },
     {"pipeline.surroundings", "pipeline.run"},
-    {"pipeline.session"},
+    {"pipeline.session", "pipeline.engines"},
     {"pipeline.launch", "pipeline.batch_file", "pipeline.pruning"},
     {"pipeline.following"},
     {"jobs"},
@@ -67,7 +67,13 @@ RULES = (
     *("pipeline.records", "pipeline.errors", "pipeline.dialects", "pipeline.pricing", "pipeline.tokens"),
     # What the gate decides by is told the time; only the gate itself waits.
     *("pipeline.gate.slots", "pipeline.gate.rates", "pipeline.gate.needs", "pipeline.gate.told"),
-    *("pipeline.gate.breaker", "pipeline.halting", "pipeline.templates", "pipeline.typed"),
+    *(
+        "pipeline.gate.breaker",
+        "pipeline.gate.leased",
+        "pipeline.halting",
+        "pipeline.templates",
+        "pipeline.typed",
+    ),
 )
 # What stands on the disk, and comes from there: synchronous, so that whoever calls it brings the thread.
 STORED = (

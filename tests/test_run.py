@@ -22,7 +22,7 @@ from pipeline.recorder import Recorder
 from pipeline.records import BadRow, Duplicate, Ended, Item, NotAttempted, Outcome, Skipped
 from pipeline.repeats import Repeats
 from pipeline.retry import RetryRules
-from pipeline.run import LIVE_PER_SLOT, Feed, Run, only_one
+from pipeline.run import LIVE_PER_SLOT, Feed, Run, Sorter, only_one
 from pipeline.sealing import key_number
 from pipeline.settling import Standing, settle
 from pipeline.store.resting import Duplicates, Rest
@@ -245,7 +245,7 @@ async def test_answers_of_another_model_show_that_not_everything_is_wrong():
 @on_virtual_time
 async def test_a_limit_asks_the_first_rows_alone(limit: int):
     wire, gathered = ScriptedWire(in_turn(answer)), Gathered()
-    run = Run(RowsAtHand(items(210)), endpoint(wire), gathered, no_repeats(), limit=limit)
+    run = Run(RowsAtHand(items(210)), endpoint(wire), gathered, no_repeats(limit))
     await run.execute()
     asked = min(limit, 210)
     assert sorted(int(asked.prompt[1:]) for asked in wire.asked) == list(range(1, asked + 1))
@@ -551,7 +551,7 @@ async def test_a_manifest_that_changes_while_it_is_read_halts_the_run_and_keeps_
 # Rows that are not asked
 
 
-def repeats(answered: Mapping[str, str], asked: Mapping[str, int]) -> Repeats:
+def repeats(answered: Mapping[str, str], asked: Mapping[str, int]) -> Sorter:
     """``answered``: prompt → run; ``asked``: prompt → row of an earlier session."""
     names = sorted(set(answered.values()))
     before, here = KeyTable(), KeyTable()
@@ -559,7 +559,7 @@ def repeats(answered: Mapping[str, str], asked: Mapping[str, int]) -> Repeats:
         before.claim(key_number(request_key(item(prompt).request)), names.index(run_id))
     for prompt, row in asked.items():
         here.claim(key_number(request_key(item(prompt).request)), row)
-    return Repeats(before, names, here)
+    return Sorter(Repeats(before, names, here))
 
 
 @on_virtual_time

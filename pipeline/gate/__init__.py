@@ -3,6 +3,7 @@
 admission.py   first come, first served, through everything below
 slots.py       how many at once: a number, or one that adapts
 rates.py       requests and tokens a minute: told, read from headers, learned from 429s
+leased.py      … or a short lease of what several processes share
 needs.py       how many tokens a request will take
 told.py        `x-ratelimit-*` headers
 breaker.py     outages: items wait, single probes go

@@ -30,6 +30,7 @@ from pipeline.errors import (
     Throttled,
 )
 from pipeline.gate.breaker import Breaker
+from pipeline.gate.leased import Leased
 from pipeline.gate.limited import Limit, Limited
 from pipeline.gate.needs import TokenNeeds
 from pipeline.gate.rates import Allowance, Pace, PerMinute, Refusals
@@ -104,6 +105,7 @@ class Gate:
         host: str = "the endpoint",
         clock: Clock = time.monotonic,
         unix_clock: Clock = time.time,
+        is_leased: bool = False,
     ) -> None:
         self.limits = limits
         self.slots = Slots(limits.slots, first=limits.level)
@@ -119,8 +121,9 @@ class Gate:
         self._down: MediabatchError | None = None
         self._is_closed = False
         self._needs = TokenNeeds()
-        self._requests = PerMinute(limits.rpm) if limits.rpm else None
-        self._tokens = PerMinute(limits.tpm) if limits.tpm else None
+        meter = Leased if is_leased else PerMinute
+        self._requests: Leased | PerMinute | None = meter(limits.rpm) if limits.rpm else None
+        self._tokens: Leased | PerMinute | None = meter(limits.tpm) if limits.tpm else None
         self._left = {"requests": Allowance(), "tokens": Allowance()}
         self._left_known = False
         self._refusals = Refusals()
@@ -156,6 +159,25 @@ class Gate:
     def level(self) -> int | None:
         """The number of slots that proved itself, where they adapt."""
         return self.slots.proved
+
+    @property
+    def leased(self) -> tuple[Leased | None, Leased | None]:
+        """Its limits of requests and tokens, where several processes share them."""
+        requests, tokens = self._requests, self._tokens
+        return (
+            requests if isinstance(requests, Leased) else None,
+            tokens if isinstance(tokens, Leased) else None,
+        )
+
+    @property
+    def waiting_tokens(self) -> list[float]:
+        """What those who wait will need, in their order."""
+        return [waiter.tokens for waiter in self._queue]
+
+    @property
+    def probes(self) -> bool:
+        """Whether it found that nobody answers, and looks when somebody does."""
+        return self._breaker.is_open and not self._breaker.is_probed_elsewhere
 
     def out_s(self) -> float:
         """Seconds in which nobody answered, so far."""
@@ -267,10 +289,38 @@ class Gate:
         self._halted.setdefault(model, reason)
         self._rouse_all()
 
+    def go_down(self, reason: MediabatchError) -> None:
+        """Ask this endpoint for nothing any more."""
+        self._down = self._down or reason
+        self._rouse_all()
+
     def close(self) -> None:
         """Admit nothing more at all."""
         self._is_closed = True
         self._rouse_all()
+
+    # Where several processes ask one endpoint
+
+    def allow(self, slots: int) -> None:
+        """At most so many at once from now on."""
+        grows = slots > self.slots.limit
+        self.slots.allow(slots)
+        if grows:
+            self._rouse()
+            self.on_room()
+
+    def probed_elsewhere(self, is_out: bool) -> None:
+        """Whether another process probes the endpoint in an outage, so that this one waits for its end."""
+        now_s = self._clock()
+        if is_out and not self._breaker.is_open:
+            self._breaker.opened_elsewhere(now_s)
+        elif not is_out and self._breaker.is_open and self._breaker.is_probed_elsewhere:
+            self._over(now_s)
+            self._rouse()
+
+    def granted(self) -> None:
+        """There may be more to take of what is leased."""
+        self._rouse()
 
     def check(self, model: str) -> None:
         """Raise GateClosed where nothing may go for this model."""
@@ -372,8 +422,7 @@ class Gate:
         was_out = self._breaker.is_open
         self._breaker.answered(now_s, is_probe=entry.is_probe)
         if was_out and not self._breaker.is_open:
-            self._held_until_s, self._ramp_s = max(now_s, self._held_until_s), RAMP_S
-            self.slots.as_before(now_s, now_s)
+            self._open_again(now_s)
         if isinstance(error, CreditReserved):
             verdict = self._refusals.refused(entry.sent_s, now_s)
             if verdict is not None:  # what did not fit beside others under way may fit beside fewer
@@ -390,6 +439,16 @@ class Gate:
         known_s = self._round_trip_s
         self._round_trip_s = trip_s if known_s is None else known_s + (trip_s - known_s) / 16
         self.slots.answered(entry.sent_s, now_s, in_use=self.in_use)
+
+    def _over(self, now_s: float) -> None:
+        """The outage is."""
+        self._failing_since_s = None
+        self._breaker.answered(now_s, is_probe=True)
+        self._open_again(now_s)
+
+    def _open_again(self, now_s: float) -> None:
+        self._held_until_s, self._ramp_s = max(now_s, self._held_until_s), RAMP_S
+        self.slots.as_before(now_s, now_s)
 
     def _refused(self, entry: Entry, error: Throttled, now_s: float) -> None:
         """A 429. One that names a time holds everyone until then; one that names none cuts the slots and

@@ -27,6 +27,7 @@ class Breaker:
         self._began_s = 0.0
         self._probe_s = 0.0  # when the next one may go
         self._is_probing = False
+        self.is_probed_elsewhere = False
         self._earlier_s = 0.0
 
     def delay_s(self, now_s: float) -> float:
@@ -62,8 +63,13 @@ class Breaker:
             self._in_a_row = 0
         elif is_probe:
             self._earlier_s += now_s - self._began_s
-            self.is_open = self._is_probing = False
+            self.is_open = self._is_probing = self.is_probed_elsewhere = False
             self._in_a_row = 0
+
+    def opened_elsewhere(self, now_s: float) -> None:
+        """Another process found nobody there, and probes; what it finds is told as an answer to a probe."""
+        self.is_open = self._is_probing = self.is_probed_elsewhere = True
+        self._began_s = now_s
 
     def given_up(self) -> None:
         """The probe never went, or nobody waited for its answer."""

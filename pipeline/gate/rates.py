@@ -27,13 +27,15 @@ class PerMinute:
     The bucket spreads what goes; its refill is less than the limit by what may go at once. An amount larger
     than the bucket waits until it is full and leaves a debt. The memory sees to it that no window of a
     minute, wherever it begins, holds more than the limit, whatever the amounts. What turns out to be more or
-    less than was taken is settled afterwards, in both.
+    less than was taken is settled afterwards, in both. ``window_s`` is longer than a minute where what was
+    taken goes later, by up to the difference.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, window_s: float = WINDOW_S) -> None:
         self.limit = limit
+        self._window_s = window_s
         self._burst = max(1.0, limit * BURST_SHARE)
-        self._per_s = (limit - self._burst + 1.0) / WINDOW_S
+        self._per_s = (limit - self._burst + 1.0) / window_s
         self._level = self._burst
         self._at_s: float | None = None
         self._minute: deque[list[float]] = deque()  # [when, how much], by grains
@@ -48,8 +50,13 @@ class PerMinute:
             if over <= 1e-9:
                 break
             over -= went
-            delay_s = max(delay_s, at_s + GRAIN_S + WINDOW_S - now_s)
+            delay_s = max(delay_s, at_s + GRAIN_S + self._window_s - now_s)
         return delay_s
+
+    def room(self, now_s: float) -> float:
+        """How much may go at once, without a debt."""
+        self._pass(now_s)
+        return max(0.0, min(self._level, self.limit - self._in_minute))
 
     def take(self, amount: float, now_s: float) -> None:
         self._pass(now_s)
@@ -74,7 +81,7 @@ class PerMinute:
             self._level = min(self._burst, self._level + (now_s - self._at_s) * self._per_s)
         self._at_s = now_s
         minute = self._minute
-        while minute and minute[0][0] + GRAIN_S + WINDOW_S <= now_s:
+        while minute and minute[0][0] + GRAIN_S + self._window_s <= now_s:
             self._in_minute -= minute.popleft()[1]
         if not minute:
             self._in_minute = 0.0  # what rounding left

@@ -87,6 +87,12 @@ class Slots:
         """The level that showed itself to be right, here or in an earlier run; None before a trial ended."""
         return self.level if self.adapts and self._is_proved else None
 
+    def allow(self, most: int) -> None:
+        """Another number, where one is given: a share of what several processes have."""
+        was_most, self.most = self.limit >= self.most, most
+        if was_most or self.limit > most:
+            self._set(most)
+
     def answered(self, sent_s: float, now_s: float, *, in_use: int) -> None:
         """An attempt was answered, while ``in_use`` others were under way."""
         if self.limit < self._target:

@@ -84,6 +84,10 @@ class ListPrices:
         self._hourly: dict[str, tuple[Provider, ModelInfo]] = {}
         self._by_price: dict[tuple[str, str, int], Rates] = {}
 
+    def __reduce__(self) -> tuple[type[ListPrices], tuple[()]]:
+        """Another process has the list itself."""
+        return ListPrices, ()
+
     def rates(self, model: str, at: datetime) -> Rates | None:
         day = (at if at.tzinfo is UTC else at.astimezone(UTC)).date()
         try:
