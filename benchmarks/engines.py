@@ -30,7 +30,7 @@ SIZE_PX = (1_600, 1_200)
 def answering(latency_s: float) -> Iterator[str]:
     """The benchmarks' endpoint in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.server", "--latency-s", str(latency_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
             yield f"http://127.0.0.1:{int(server.stdout.readline())}/v1"
@@ -98,13 +98,13 @@ def asked_per_s(command: list[str], out: Path) -> float:
 @click.option("--rounds", default=3)
 @click.option("--plain-items", default=10_000)
 @click.option("--image-items", default=200)
-@click.option("--latency-s", default=0.05)
+@click.option("--latency-s", default=0.5)
 def main(rounds: int, plain_items: int, image_items: int, latency_s: float) -> None:
     with tempfile.TemporaryDirectory() as name, answering(latency_s) as base_url:
         folder = Path(name)
-        shrinking = ("--media", "inline", "--image-max-px", "512", "--concurrency", "32")
+        shrinking = ("--media", "inline", "--image-max-px", "512", "--concurrency", "256")
         for workload, manifest, options, workers in (
-            ("plain", plain(folder, plain_items), ("--concurrency", "256"), 1),
+            ("plain", plain(folder, plain_items), ("--concurrency", "1000"), 1),
             ("shrinking", images(folder, image_items), shrinking, 2),
         ):
             speeds: dict[str, list[float]] = {"local": [], "ray": []}
