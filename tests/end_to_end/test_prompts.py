@@ -222,7 +222,9 @@ def test_a_dry_run_shows_what_would_be_sent_and_sends_and_writes_nothing(server:
 
 
 def test_a_dry_run_finds_what_is_wrong_too(server: Server, tmp_path: Path):
-    run(server, tmp_path, [row("a")], "--prompt", "{{ titel }}", "--dry-run", code=2)
+    shown = run(server, tmp_path, [row("a")], "--prompt", "{{ titel }}", "--dry-run", code=2)
+    assert "the template names the column 'titel'" in shown.stderr
+    assert shown.stdout == ""
 
 
 def test_an_item_is_asked_again_with_its_prompt_system_prompt_and_parameters(serve: Serve, tmp_path: Path):
