@@ -15,6 +15,7 @@ import threading
 from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -23,7 +24,7 @@ import anyio
 from pipeline.engines.messages import Said, Setup, Told
 from pipeline.engines.process import prepare_process
 from pipeline.engines.reaching import limits_of
-from pipeline.engines.spreading import Handle, Spread, WorkerLost
+from pipeline.engines.spreading import Handle, Spread, WorkerLost, WorkersUnfit
 from pipeline.engines.work import Engine, Running, Work
 from pipeline.engines.worker import Worker
 from pipeline.errors import UsageError
@@ -96,7 +97,16 @@ class _Cluster:
         self._actor: Any = self._ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(_Asker)
 
     async def hire(self, setup: Setup) -> Handle:
-        return _Hired(self._ray, self._actor.remote(setup))
+        hired = _Hired(self._ray, self._actor.remote())
+        theirs, ours = await hired.version(), _version()
+        if theirs != ours:
+            hired.end()
+            raise WorkersUnfit(
+                f"a worker of the cluster has mediabatch {theirs}, this machine {ours}: install the same on "
+                "every machine of the cluster"
+            )
+        await hired.begin(setup)
+        return hired
 
     def leave(self) -> None:
         if self._is_ours:
@@ -110,15 +120,29 @@ class _Hired:
         self._ray = ray
         self._actor = actor
 
+    async def version(self) -> str:
+        return str(await self._heard(self._actor.version.remote()))
+
+    async def begin(self, setup: Setup) -> None:
+        await self._heard(self._actor.begin.remote(setup))
+
     async def talk(self, told: Told) -> Said:
+        said: Said = await self._heard(self._actor.talk.remote(told))
+        return said
+
+    async def _heard(self, answer: Any) -> Any:
+        """
+        Raises:
+            WorkerLost: it is gone.
+            whatever it raised: a bug of ours.
+        """
         errors = self._ray.exceptions
         try:
-            said: Said = await self._actor.talk.remote(told)
+            return await answer
         except errors.RayTaskError as error:
-            raise error.cause from None  # a bug of ours, or no mediabatch there
+            raise error.cause from None
         except errors.RayError as error:
-            raise WorkerLost(str(error).strip().partition("\n")[0]) from None
-        return said
+            raise WorkerLost(_reason(error)) from None
 
     def end(self) -> None:
         with suppress(Exception):
@@ -128,23 +152,39 @@ class _Hired:
 class _Asker:
     """The actor: a worker in an event loop of its own, as on one machine."""
 
-    def __init__(self, setup: Setup) -> None:
-        self._setup = setup
+    def __init__(self) -> None:
         self._at_work: Future[tuple[asyncio.AbstractEventLoop, Worker]] = Future()
+
+    def version(self) -> str:
+        """Of mediabatch here. What is said otherwise, only the same version is sure to understand."""
+        return _version()
+
+    def begin(self, setup: Setup) -> None:
         prepare_process()
-        threading.Thread(target=self._live, name="mediabatch", daemon=True).start()
+        threading.Thread(target=self._live, args=[setup], name="mediabatch", daemon=True).start()
 
     def talk(self, told: Told) -> Said:
         loop, worker = self._at_work.result()
         return asyncio.run_coroutine_threadsafe(worker.talk(told), loop).result()
 
-    def _live(self) -> None:
+    def _live(self, setup: Setup) -> None:
         backend = {"use_uvloop": find_spec("uvloop") is not None}
-        anyio.run(self._work, backend_options=backend)
+        anyio.run(self._work, setup, backend_options=backend)
 
-    async def _work(self) -> None:
-        worker = Worker(self._setup)
+    async def _work(self, setup: Setup) -> None:
+        worker = Worker(setup)
         self._at_work.set_result((asyncio.get_running_loop(), worker))
         with suppress(Exception):  # it is told to whoever talks to it
             await worker.execute()
         await anyio.sleep_forever()
+
+
+def _version() -> str:
+    return version("mediabatch")
+
+
+def _reason(error: Exception) -> str:
+    """Of Ray's many lines the first, and the last where that names an error."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    last = lines[-1] if len(lines) > 1 and "Error" in lines[-1] else ""
+    return f"{lines[0]} {last}".strip() if lines else type(error).__name__

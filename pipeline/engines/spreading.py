@@ -56,6 +56,10 @@ class WorkersGone(MediabatchError):
     """There is nobody left who asks."""
 
 
+class WorkersUnfit(MediabatchError):
+    """Those that there are would not understand what they are told."""
+
+
 class Handle(Protocol):
     """A worker as its owner sees it."""
 
@@ -70,7 +74,7 @@ class Handle(Protocol):
 
 
 Hire = Callable[[Setup], Awaitable[Handle]]
-"""A new worker."""
+"""A new worker. Raises WorkerLost, WorkersUnfit."""
 
 
 @dataclass(slots=True)
@@ -263,9 +267,10 @@ class Spread:
         member = _Member(next(self._numbers))
         self._members[member.number] = member
         slots = self._coordinator.join(member.number, self._most)
-        handle = await self._hire(self._setup(slots))
         told = Told()
+        handle: Handle | None = None
         try:
+            handle = await self._hire(self._setup(slots))
             while True:
                 said = await handle.talk(told)
                 self._heard_s = self._work.world.clock()
@@ -276,8 +281,11 @@ class Spread:
                     break
         except WorkerLost as lost:
             await self._lose(member, lost)
+        except WorkersUnfit as error:
+            self.halt(error)
         finally:
-            handle.end()
+            if handle is not None:
+                handle.end()
         self._members.pop(member.number, None)
         self._move()
 

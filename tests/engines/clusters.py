@@ -31,12 +31,14 @@ class SmallCluster:
         address: str = self._cluster.address
         return address
 
-    def add_node(self) -> None:
-        self.nodes.append(self._cluster.add_node(num_cpus=1, object_store_memory=MEMORY_BYTES))
+    def add_node(self, **environment: str) -> None:
+        self.nodes.append(
+            self._cluster.add_node(num_cpus=1, object_store_memory=MEMORY_BYTES, env_vars=environment)
+        )
 
-    def kill_node(self) -> None:
+    def kill_node(self, which: int = 0) -> None:
         """The oldest, as a machine that loses its power."""
-        self._cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
+        self._cluster.remove_node(self.nodes.pop(which), allow_graceful=False)
 
     def end(self) -> None:
         self._ray.shutdown()

@@ -27,8 +27,8 @@ from tests.engines.test_spreading import (
     launched,
     planned,
 )
-from tests.serving.answers import completion
-from tests.serving.server import Server
+from tests.serving.answers import Answer, completion, gateway_error
+from tests.serving.server import Received, Server
 
 pytest.importorskip("ray", reason="the extra is not installed: pip install 'mediabatch[ray]'")
 pytestmark = [
@@ -114,6 +114,50 @@ def test_the_command_runs_on_a_cluster_and_says_the_same(cluster: SmallCluster, 
         assert len(server.received) == 40
     assert done.json["ok"] == 40
     assert Store(tmp_path / "out").results.filter(pl.col("status") == "ok").height == 40
+
+
+def test_what_failed_is_asked_again_on_a_cluster(cluster: SmallCluster, tmp_path: Path):
+    manifest = write_manifest(tmp_path / "m.csv", ids(20))
+    mended: list[bool] = []
+
+    def script(received: Received) -> Answer:
+        if received.text in ("i3", "i11") and not mended:
+            return gateway_error(400, "invalid_argument", "unreadable")
+        return completion("yes")
+
+    with Server(script) as server:
+        place = ("--base-url", server.base_url, "--out", tmp_path / "out", "--json")
+        assert run_command("run", manifest, *place, env=clean_environment()).code == 1
+        mended.append(True)
+        done = run_command(
+            *("reprocess", "--out", tmp_path / "out", "--json"),
+            *("--engine", "ray", "--ray-address", cluster.address),
+            env=clean_environment(),
+        )
+        assert done.code == 0, done.stderr
+        assert [one.text for one in server.received[20:]] in (["i3", "i11"], ["i11", "i3"])
+    assert done.json["ok"] == 2
+
+
+def test_a_worker_of_another_version_is_a_sentence(cluster: SmallCluster, tmp_path: Path):
+    told = tmp_path / "elsewhere" / "mediabatch-9.9.9.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: mediabatch\nVersion: 9.9.9\n", "utf-8")
+    manifest = write_manifest(tmp_path / "m.csv", ids(40))
+    cluster.add_node(PYTHONPATH=str(told.parent))
+    try:
+        with Server(lambda received: completion("yes").after(0.5)) as server:
+            done = run_command(
+                *("run", manifest, "--base-url", server.base_url, "--out", tmp_path / "out"),
+                *("--engine", "ray", "--ray-address", cluster.address, "--concurrency", "3"),
+                env=clean_environment(),
+            )
+    finally:
+        cluster.kill_node(-1)
+    assert done.code == 3, done.stderr
+    assert "has mediabatch 9.9.9, this machine " in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert Store(tmp_path / "out").rows() == list(range(1, 41))
 
 
 def test_a_cluster_that_is_not_there_is_a_sentence(tmp_path: Path):

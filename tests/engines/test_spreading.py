@@ -199,6 +199,47 @@ REPLY_COSTS = Decimal("0.000475")
 """100 x 0.25 and 300 x 1.50 USD a million: 210 of them are less than 0.10."""
 
 
+def test_tokens_a_minute_are_those_of_all_workers_together(tmp_path: Path):
+    """480,000 a minute are 20 answers of 400 a second: as above."""
+    at_s: list[float] = []
+
+    def script(received: Received) -> Any:
+        at_s.append(time.monotonic())
+        return completion("yes", usage=USAGE)
+
+    with Server(script) as server:
+        plan = replace(planned(tmp_path, server.base_url, ids(60)), parameters={"max_tokens": 300})
+        limited = EndpointPlan(server.base_url, "newapi", slots=30, tpm=480_000)
+        began_s = time.monotonic()
+        assert launched(replace(plan, endpoints=(limited,)), Crew(3)).state == "done"
+        took_s = time.monotonic() - began_s
+    assert 1.5 < took_s < 8.0
+    assert max(sum(begin <= at < begin + 1.0 for at in at_s) for begin in at_s) <= 45
+
+
+def test_an_outage_that_all_see_fails_no_item_and_one_of_them_probes(tmp_path: Path):
+    """Three seconds of 503 after the sixtieth request."""
+    began_s: list[float] = []
+    during: list[float] = []
+
+    def script(received: Received) -> Any:
+        now_s = time.monotonic()
+        if len(server.received) >= 60 and not began_s:
+            began_s.append(now_s)
+        if began_s and now_s < began_s[0] + 3.0:
+            during.append(now_s - began_s[0])
+            return gateway_error(503, "overloaded").after(0.02)
+        return completion("yes").after(0.02)
+
+    with Server(script) as server:
+        plan = planned(tmp_path, server.base_url, ids(300), slots=9)
+        summary = launched(plan, Crew(3))
+    assert (summary.state, summary.tally.ok, summary.tally.failed) == ("done", 300, 0)
+    print(sorted(during))
+    assert [at for at in during if at > 1.0], "somebody looked whether it is over"
+    assert len([at for at in during if at > 1.0]) <= 4, "and not everybody"
+
+
 def with_a_budget(folder: Path, base_url: str) -> Plan:
     plan = planned(folder, base_url, ids(400), slots=12, model=MODEL, budget=Decimal("0.10"))
     return replace(plan, parameters={"max_tokens": 400})
@@ -224,6 +265,18 @@ def test_a_budget_holds_while_workers_are_lost(tmp_path: Path):
     assert summary.state == "budget"
     assert len(server.received) * REPLY_COSTS <= Decimal("0.10")
     assert Store(plan.out).rows() == list(range(1, 401))
+
+
+def test_a_days_budget_counts_what_one_machine_has_spent_that_day(tmp_path: Path):
+    with Server(lambda received: completion("yes", usage=USAGE)) as server:
+        first = replace(with_a_budget(tmp_path, server.base_url), job="first")
+        launched(first)
+        second = replace(
+            with_a_budget(tmp_path, server.base_url), budget=None, budget_per_day=Decimal("0.15")
+        )
+        summary = launched(second, Crew(3))
+    assert summary.state == "budget"
+    assert Decimal("0.14") < len(server.received) * REPLY_COSTS <= Decimal("0.15")
 
 
 def test_a_rejected_key_halts_all_of_them(tmp_path: Path):

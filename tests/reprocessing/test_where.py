@@ -74,7 +74,7 @@ def chosen(out: Path, *clauses: str) -> set[str]:
         (["finish_reason=stop", "status=failed"], set()),
         (["finish_reason!=stop"], {"busy-1", "busy-2", "refused", "bad"}),
     ],
-    ids=str,
+    ids=lambda names: " ".join(sorted(names)),
 )
 def test_clauses_choose_by_the_latest_outcome(out: Path, clauses: list[str], expected: set[str]):
     # A bad row's outcome has the hour in which the test runs: it is of no age here.
