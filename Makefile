@@ -31,8 +31,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/mediabatch run data/manifests/example.csv --embedded --max-failed 0.1
 
+# By file, for what a file sets up (a browser, a bucket, a cluster) is set up once.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .
