@@ -312,7 +312,7 @@ class Gate:
     def probed_elsewhere(self, is_out: bool) -> None:
         """Whether another process probes the endpoint in an outage, so that this one waits for its end."""
         now_s = self._clock()
-        if is_out and not self._breaker.is_open:
+        if is_out:
             self._breaker.opened_elsewhere(now_s)
         elif not is_out and self._breaker.is_open and self._breaker.is_probed_elsewhere:
             self._over(now_s)

@@ -31,10 +31,10 @@ class Breaker:
         self._earlier_s = 0.0
 
     def delay_s(self, now_s: float) -> float:
-        """How long the next attempt must wait; forever while a probe is under way."""
+        """How long the next attempt must wait; forever while a probe is under way, here or elsewhere."""
         if not self.is_open:
             return 0.0
-        return inf if self._is_probing else self._probe_s - now_s
+        return inf if self._is_probing or self.is_probed_elsewhere else self._probe_s - now_s
 
     def admitted(self) -> bool:
         """One attempt goes. Returns whether it is a probe."""
@@ -67,9 +67,11 @@ class Breaker:
             self._in_a_row = 0
 
     def opened_elsewhere(self, now_s: float) -> None:
-        """Another process found nobody there, and probes; what it finds is told as an answer to a probe."""
-        self.is_open = self._is_probing = self.is_probed_elsewhere = True
-        self._began_s = now_s
+        """Another process found nobody there, and probes, whether this one found out alone or not. What it
+        finds is told as an answer to a probe."""
+        if not self.is_open:
+            self._began_s = now_s
+        self.is_open = self.is_probed_elsewhere = True
 
     def given_up(self) -> None:
         """The probe never went, or nobody waited for its answer."""

@@ -127,7 +127,7 @@ def test_what_failed_is_asked_again_on_a_cluster(cluster: SmallCluster, tmp_path
 
     with Server(script) as server:
         place = ("--base-url", server.base_url, "--out", tmp_path / "out", "--json")
-        assert run_command("run", manifest, *place, env=clean_environment()).code == 1
+        assert run_command("run", manifest, *place, env=clean_environment()).code == 5
         mended.append(True)
         done = run_command(
             *("reprocess", "--out", tmp_path / "out", "--json"),

@@ -235,9 +235,8 @@ def test_an_outage_that_all_see_fails_no_item_and_one_of_them_probes(tmp_path: P
         plan = planned(tmp_path, server.base_url, ids(300), slots=9)
         summary = launched(plan, Crew(3))
     assert (summary.state, summary.tally.ok, summary.tally.failed) == ("done", 300, 0)
-    print(sorted(during))
-    assert [at for at in during if at > 1.0], "somebody looked whether it is over"
-    assert len([at for at in during if at > 1.0]) <= 4, "and not everybody"
+    probes = [at for at in during if at > 0.9]
+    assert 1 <= len(probes) <= 4, "somebody looked whether it is over, and not everybody"
 
 
 def with_a_budget(folder: Path, base_url: str) -> Plan:

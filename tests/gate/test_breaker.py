@@ -101,6 +101,24 @@ def test_a_probe_that_nobody_waits_for_any_more_makes_room_for_the_next():
     assert breaker.delay_s(100.0) <= 0.0
 
 
+def test_while_another_process_probes_this_one_waits_whoever_found_out_first():
+    found_out, told = out(now_s=0.0), working()
+    for breaker in (found_out, told):
+        breaker.opened_elsewhere(5.0)
+        assert breaker.delay_s(600.0) == inf
+        breaker.answered(10.0, is_probe=True)
+        assert breaker.delay_s(10.0) == 0.0
+    assert (found_out.total_s(20.0), told.total_s(20.0)) == (10.0, 5.0)
+
+
+def test_a_probe_of_its_own_that_fails_meanwhile_is_its_last():
+    breaker = out()
+    assert breaker.admitted()
+    breaker.opened_elsewhere(5.0)
+    breaker.failed(6.0, is_probe=True, is_first=False, slots=1)
+    assert breaker.delay_s(600.0) == inf
+
+
 def test_it_knows_how_long_this_outage_has_lasted_and_all_of_them():
     breaker = out(now_s=0.0)
     assert breaker.open_for_s(30.0) == 30.0
