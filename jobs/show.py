@@ -111,13 +111,28 @@ def _print_outcome(console: Console, outcome: dict[str, Any], history: History, 
         console.print(_costs(costs))
     if outcome["text"]:
         console.print(Text.assemble(("answer", "bold"), f"\n{outcome['text']}"), soft_wrap=True)
-    for usage in attempts["usage_json"].drop_nulls()[-1:]:
-        console.print(f"usage {usage}", soft_wrap=True)
+    for one in attempts.to_dicts():
+        if one["error_body"]:
+            console.print(f"reply to attempt {one['attempt']}: {one['error_body']}", soft_wrap=True)
+    if outcome["reply_id"] or outcome["text"]:
+        console.print(f"reply {_reply(outcome, attempts)}", soft_wrap=True)
     if request is not None:
         schema = _schema(request, outcome["run_id"], out)
         gone = "its attempts were pruned" if outcome["attempts"] else "never asked"
         curl = _curl(request, _sent(outcome, history), schema) or gone
         console.print(Text.assemble(("again ", "bold"), curl), soft_wrap=True)
+
+
+def _reply(outcome: dict[str, Any], attempts: pl.DataFrame) -> str:
+    """The reply that decided, but for its text, as JSON."""
+    usage = attempts["usage_json"].drop_nulls()[-1:].to_list()
+    told = {
+        "id": outcome["reply_id"],
+        "model": outcome["model"],
+        "finish_reason": outcome["finish_reason"],
+        "usage": orjson.Fragment(usage[0] if usage else "null"),
+    }
+    return orjson.dumps(told).decode()
 
 
 def _attempts(attempts: pl.DataFrame) -> Table:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Self
 
 from pipeline.dialects import media_seen
 from pipeline.dialects.usage import cost_in_headers
+from pipeline.dialects.wire import said
 from pipeline.endpoints import Endpoint, Endpoints
 from pipeline.errors import (
     AttemptError,
@@ -413,6 +414,7 @@ async def send_once(case: Case) -> Attempt:
                     http_status=status,
                     request_id=request_id,
                 )
+                error.said = caught.said
         done_at = now()
     except BaseException:
         endpoint.gate.abandon(entry)
@@ -456,7 +458,7 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
     answer = await endpoint.transport.post(body, case.idempotency_key)
     if answer.status != 200:
         error = dialect.classify(answer.status, answer.headers, answer.body)
-        error.headers = answer.headers
+        error.headers, error.said = answer.headers, said(answer.body)
         raise error
     request_id = answer.headers.get("x-oneapi-request-id") or answer.headers.get("x-request-id")
     try:
@@ -468,7 +470,7 @@ async def exchange(case: Case, endpoint: Endpoint) -> tuple[Reply, str | None, M
     except AttemptError as error:
         error.http_status = 200
         error.request_id = request_id
-        error.headers = answer.headers
+        error.headers, error.said = answer.headers, said(answer.body)
         raise
 
 

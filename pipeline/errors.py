@@ -296,6 +296,7 @@ class AttemptError(MediabatchError):
         self.state: AttemptState = state or ("billed" if reply and reply.usage else self.default_state)
         self.retry_after_s = retry_after_s
         self.headers: Mapping[str, str] | None = None  # of the answer, where there was one
+        self.said: str | None = None  # the answer's body, as far as it is kept
 
 
 class TransientError(AttemptError):

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
@@ -291,15 +291,9 @@ def _rows(frames: dict[str, pl.DataFrame], name: str) -> Iterator[Row]:
             yield (*row[:media], of_row, *row[media + 1 :])
 
 
-class _Shape(NamedTuple):
-    attempts: list[list[Any]]
-    costs: list[list[Any]]
-    result: list[Any] | None
-
-
 def _is_entry(row: tuple[Any, ...]) -> bool:
     try:
-        told = _Shape(*orjson.loads(row[1]))
+        told = Entry.decode(row[1])
         return (
             all(len(one) == len(ATTEMPTS) for one in told.attempts)
             and all(len(one) == len(COSTS) for one in told.costs)

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 LONGEST_MESSAGE = 300  # characters of a provider's own words that go into an error
+MOST_KEPT_BYTES = 4_096  # of a body that is no good answer
 
 
 def load(body: bytes) -> Any:
@@ -70,6 +71,11 @@ def plain(text: str, longest: int = LONGEST_MESSAGE) -> str:
     text = _mask(text[: 4 * longest + 1000])
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= longest else text[: longest - 1].rstrip() + "…"
+
+
+def said(body: bytes) -> str:
+    """What is kept of a body that is no good answer: on one line, as `plain` leaves it."""
+    return plain(body[:MOST_KEPT_BYTES].decode("utf-8", "replace"), MOST_KEPT_BYTES)
 
 
 def request_id(headers: Mapping[str, str]) -> str | None:

@@ -98,7 +98,10 @@ class Entry(NamedTuple):
     @classmethod
     def decode(cls, body: bytes) -> Self:
         attempts, costs, result = orjson.loads(body)
-        if result is not None and len(result) < len(RESULTS):  # written before a column was added at the end
+        # Written, perhaps, before a column was added at the end.
+        for row in attempts:
+            row += [None] * (len(ATTEMPTS) - len(row))
+        if result is not None:
             result += [None] * (len(RESULTS) - len(result))
         return cls(attempts, costs, result)
 
@@ -200,6 +203,7 @@ class Writing:
                     attempt.model,
                     attempt.dialect,
                     usage.raw if usage else None,
+                    attempt.error.said if attempt.error else None,
                 )
             )
             for charge in attempt.charges:

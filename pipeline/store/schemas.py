@@ -87,6 +87,7 @@ ATTEMPTS = pl.Schema(
         "model": pl.String(),
         "dialect": pl.String(),
         "usage_json": pl.String(),
+        "error_body": pl.String(),
     }
 )
 

@@ -71,6 +71,11 @@ def test_every_try_is_listed_with_its_error_and_its_bill(serve: Serve, tmp_path:
         (4, "billed", 200, "EmptyReply"),
         (5, "billed", 200, None),
     ]
+    said = night.store.attempts["error_body"].to_list()
+    assert said[0] == "", "an empty body is one too"
+    assert '"overloaded"' in said[1]
+    assert '"choices": []' in said[3]
+    assert said[4] is None, "a good answer stands in the results"
     assert night.store.result("a")["attempts"] == 5
     assert night.store.run["totals"]["attempts"] == 5
 

@@ -33,7 +33,9 @@ def as_json(out: Path, *words: str) -> dict[str, Any]:
 
 def test_an_item_is_shown_with_request_attempts_bill_and_answer(tmp_path: Path):
     asked = item("猫", 7, Media("image", PICTURE), prompt="这是什么？ [bold]:cat:")
-    broken = attempt(1, error=Overloaded("no", http_status=503))
+    overloaded = Overloaded("no", http_status=503)
+    overloaded.said = '{"error": {"message": "no"}}'
+    broken = attempt(1, error=overloaded)
     write(tmp_path, outcome(asked, broken, attempt(2, reply("一只猫 " * 60), at=NOW + timedelta(seconds=9))))
     text = show(tmp_path, "猫").stdout
     assert "\x1b" not in text
@@ -47,7 +49,8 @@ def test_an_item_is_shown_with_request_attempts_bill_and_answer(tmp_path: Path):
     assert "2 input text fresh 9 0.25 USD 0.00000225 reported" in lines
     assert "2 output text fresh 230 1.50 USD 0.000345 reported" in lines
     assert ("一只猫 " * 60).strip() in text, "an answer keeps its lines"
-    assert 'usage {"prompt_tokens":9}' in text
+    assert 'reply to attempt 1: {"error": {"message": "no"}}\n' in text
+    assert 'reply {"id":"c-1","model":"a-model-0305","finish_reason":"stop","usage":{"prompt_tokens":9}}\n' in text
 
 
 def test_the_newest_of_several_runs_comes_first(tmp_path: Path):

@@ -38,7 +38,7 @@ TYPES = {
 }
 
 
-ADDED = {"results": [("unseen", pl.String())]}
+ADDED = {"results": [("unseen", pl.String())], "attempts": [("error_body", pl.String())]}
 """Columns of ours, at the end, where the contract allows them."""
 
 
