@@ -8,7 +8,8 @@ A run that stops reads its manifest to the end without asking: every row ends as
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any, Literal, Protocol
 
 import anyio
 import anyio.to_thread
+from anyio.abc import TaskGroup
 
 from pipeline.analyze import analyze
 from pipeline.endpoints import Endpoints, Vitals
@@ -24,7 +26,7 @@ from pipeline.halting import FirstAnswers, UnseenMedia
 from pipeline.keys import request_key
 from pipeline.media.delivery import Saved
 from pipeline.off_loop import OffLoop
-from pipeline.recorder import Recorder
+from pipeline.recorder import Recorder, Report
 from pipeline.records import (
     BadRow,
     Duplicate,
@@ -155,6 +157,28 @@ class Sorter:
         return None if first_row == item.row else Duplicate(item.id, item.row, first_row, key)
 
 
+@asynccontextmanager
+async def recording(
+    recorder: Recorder, set_aside_the_rest: Callable[[], Awaitable[None]], halt: Report
+) -> AsyncIterator[TaskGroup]:
+    """While the rows are worked through, commit groups and make parts; afterwards record the rest and write
+    everything. Yields the group of what goes on meanwhile."""
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(recorder.commit_groups, halt)
+            tasks.start_soon(recorder.seal_parts, halt)
+            yield tasks
+            tasks.cancel_scope.cancel()
+    finally:
+        # Also when a bug or a second signal ends the run: what was answered was paid for.
+        with anyio.CancelScope(shield=True):
+            try:
+                await set_aside_the_rest()
+                await recorder.close()
+            except (StoreUnwritable, LedgerDamaged) as error:
+                halt(error)
+
+
 class Run:
     """One session of a run over its manifest."""
 
@@ -238,22 +262,9 @@ class Run:
         A store that stops taking writes halts the run: what is in flight is waited for, and written if the
         store takes it by then. Cancelled, it drops what is in flight: that stands in the ledger as sent.
         """
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._recorder.commit_groups, self.halt)
-                tasks.start_soon(self._recorder.seal_parts, self.halt)
-                tasks.start_soon(self.endpoints.call_waiters)
-                await self._work_through()
-                tasks.cancel_scope.cancel()
-        finally:
-            # Also when a bug or a second signal ends the run: what was answered was paid for.
-            self._is_over = True
-            with anyio.CancelScope(shield=True):
-                try:
-                    await self._set_aside_the_rest()
-                    await self._recorder.close()
-                except (StoreUnwritable, LedgerDamaged) as error:
-                    self.halt(error)
+        async with recording(self._recorder, self._set_aside_the_rest, self.halt) as tasks:
+            tasks.start_soon(self.endpoints.call_waiters)
+            await self._work_through()
 
     async def _work_through(self) -> None:
         async with anyio.create_task_group() as workers:
@@ -283,6 +294,7 @@ class Run:
 
     async def _set_aside_the_rest(self) -> None:
         """Where workers were sent home: what was under way, and what never was."""
+        self._is_over = True
         for dropped in self._dropped:
             await self._recorder.put(dropped)
         while self._stopped and (row := await self._next()) is not None:

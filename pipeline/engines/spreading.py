@@ -28,7 +28,7 @@ from pipeline.gate import LIMITS, Limits, LimitsMet
 from pipeline.ledger import Group, InFlight
 from pipeline.media.delivery import Saved
 from pipeline.records import BadRow, Item, NotAttempted, RunState
-from pipeline.run import Halt, Sorter
+from pipeline.run import Halt, Sorter, recording
 from pipeline.store.rows import RESULT_COLUMN, Tries
 
 READ_AHEAD = 4_096
@@ -169,20 +169,8 @@ class Spread:
 
     async def execute(self) -> None:
         """Bring every row to its outcome and record it; as `Run.execute`."""
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._recorder.commit_groups, self.halt)
-                tasks.start_soon(self._recorder.seal_parts, self.halt)
-                await self._work_through()
-                tasks.cancel_scope.cancel()
-        finally:
-            self._is_over = True
-            with anyio.CancelScope(shield=True):
-                try:
-                    await self._set_aside_the_rest()
-                    await self._recorder.close()
-                except (StoreUnwritable, LedgerDamaged) as error:
-                    self.halt(error)
+        async with recording(self._recorder, self._set_aside_the_rest, self.halt):
+            await self._work_through()
 
     async def _work_through(self) -> None:
         async with anyio.create_task_group() as members:
@@ -240,6 +228,7 @@ class Spread:
 
     async def _set_aside_the_rest(self) -> None:
         """What is in nobody's hands, and what never was read."""
+        self._is_over = True
         for member in self._members.values():
             self._dropped += [NotAttempted(row.item.id, row.item.row) for row in member.rows.values()]
         for asked in self._queue:
