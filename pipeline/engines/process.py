@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import gc
+import sys
 from contextlib import suppress
 
 MOST_OPEN_FILES = 32_768
+SWITCHES_EVERY_S = 0.0005
+"""Threads that hand over answers, or flush the ledger, wait no longer than that for the interpreter lock;
+Python has them wait 5 ms. (Measured with 2,000 at a time and half a second of latency: a twentieth less time; with
+256 and no latency: no difference.)"""
 
 
 def prepare_process() -> None:
-    """Make room for many connections, and look for garbage less often."""
+    """Make room for many connections, let threads in sooner, and look for garbage less often."""
     _allow_connections()
+    sys.setswitchinterval(SWITCHES_EVERY_S)
     # Items make no cycles to speak of: looking for them as often as Python does by default took 4 to 11% of
     # the CPU, and found nothing (the peak of memory is the same).
     gc.freeze()
