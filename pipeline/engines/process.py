@@ -9,8 +9,8 @@ from contextlib import suppress
 MOST_OPEN_FILES = 32_768
 SWITCHES_EVERY_S = 0.0005
 """Threads that hand over answers, or flush the ledger, wait no longer than that for the interpreter lock;
-Python has them wait 5 ms. (Measured with 2,000 at a time and half a second of latency: a twentieth less time; with
-256 and no latency: no difference.)"""
+Python has them wait 5 ms. (Measured with 2,000 at a time and half a second of latency: a twentieth less
+time; with 256 and no latency: no difference.)"""
 
 
 def prepare_process() -> None:
