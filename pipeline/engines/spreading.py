@@ -321,8 +321,7 @@ class Spread:
         return told
 
     def _hand_out(self, member: _Member, room: int) -> Iterator[Asked]:
-        waiting = len(self._queue)
-        share = -(-waiting // max(1, len(self._members))) if self._is_read else waiting
+        share = -(-len(self._queue) // max(1, len(self._members)))
         for _ in range(min(room, MOST_AT_ONCE, share)):
             asked = self._queue.popleft()
             member.rows[asked.item.row] = asked

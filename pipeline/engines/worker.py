@@ -34,6 +34,7 @@ from pipeline.engines.reaching import reach_all
 from pipeline.errors import MediabatchError
 from pipeline.gate import Gate, Limits
 from pipeline.ledger import Group, InFlight
+from pipeline.media.spool import Spool
 from pipeline.plan import EndpointPlan
 from pipeline.recorder import Recorder
 from pipeline.records import EMBEDDED, BadRow, Ended, Item, NotAttempted
@@ -43,8 +44,10 @@ from pipeline.store.rows import NO_TRIES, Writing
 from pipeline.surroundings import THE_REAL_ONES, Surroundings
 from pipeline.tally import Tally
 
-SPARE_ROWS = 32
-"""At hand besides those that are live, at least."""
+LEAST_ROWS = 16
+"""At hand and not begun, at least; no more until it shows how fast they go, for others are to have some."""
+AHEAD = 4
+"""So many times as many as were begun between two exchanges are at hand."""
 USUALLY_LATE_S = 0.1
 """Until what was admitted goes; what is more than that shortens the leases."""
 FORGETS = 0.9
@@ -125,7 +128,8 @@ class Worker:
                 self._hand, endpoints, recorder, self._hand, stop_if_unseen=plan.stop_if_unseen
             )
             self._leases = Leases(endpoints)
-            self._hand.slots = lambda: endpoints.slots
+            if endpoints.delivery.inliner is not None:
+                self._hand.spool = endpoints.delivery.inliner.spool
             self._is_ready.set()
             await run.execute()
             self._farewell = Farewell(run.is_caught, run.levels, run.saved)
@@ -244,16 +248,21 @@ def _aged(vitals: Vitals) -> Vitals:
 
 
 class _Hand:
-    """Rows handed to this worker, as a `Run` reads and sorts them."""
+    """Rows handed to this worker, as a `Run` reads and sorts them.
+
+    How many it takes follows how many it begins. While items wait for room in the spool, it begins none: it
+    would only hold what another worker could have.
+    """
 
     def __init__(self, speak_up: Callable[[], None]) -> None:
         self._rows: deque[Asked] = deque()
-        self._keys: dict[int, str | None] = {}  # of rows read and not sorted yet
+        self._keys: dict[int, str | None] = {}  # of rows begun and not sorted yet
+        self._begun = 0  # since more were asked for
+        self._enough: float = LEAST_ROWS
         self._speak_up = speak_up
         self._is_closed = False
         self._more = anyio.Event()
-        self._read = 0  # since more were asked for
-        self.slots: Callable[[], int] = lambda: 0
+        self.spool: Spool | None = None
 
     def add(self, rows: list[Asked]) -> None:
         self._rows.extend(rows)
@@ -266,26 +275,27 @@ class _Hand:
 
     @property
     def wants_more(self) -> bool:
-        return self._read > 0 and len(self._rows) < self._enough // 2
-
-    @property
-    def _enough(self) -> int:
-        return self.slots() + SPARE_ROWS
+        return self._begun > 0 and len(self._rows) < self._enough / 2
 
     def room(self) -> int:
-        """How many more it could take: as many as go at once, and as it has taken of late."""
-        wanted, self._read = max(self._enough, 2 * self._read), 0
-        return max(0, wanted - len(self._rows))
+        """How many more it could take."""
+        self._enough = max(LEAST_ROWS, AHEAD * self._begun, FORGETS * self._enough)
+        self._begun = 0
+        return max(0, int(self._enough) - len(self._rows))
 
     async def next(self) -> Item | BadRow | None:
-        while not self._rows:
+        while True:
+            if self.spool is not None:
+                await self.spool.no_line()
+            if self._rows:
+                break
             if self._is_closed:
                 return None
             self._speak_up()
             await self._more.wait()
         row = self._rows.popleft()
         self._keys[row.item.row] = row.key
-        self._read += 1
+        self._begun += 1
         if self.wants_more:
             self._speak_up()
         return row.item

@@ -86,16 +86,20 @@ class Inliner:
     async def _make(
         self, media: Media, max_px: int | None, most_bytes: int, path: Path, on_size: Callable[[int], None]
     ) -> Blob:
+        read: Callable[[], bytes] = path.read_bytes
         try:
             if media.is_in_bucket:
                 await self._buckets.download(media.url, path, most_bytes, on_size)
             elif media.is_ready and not media.url.startswith("data:"):
                 await self._downloader.download(media.url, path, most_bytes, on_size)
             else:
-                await in_few_threads(_copy, media, path)
-            blob: Blob = await in_few_threads(_judged, path, media)
-            if max_px is not None:
-                blob = await anyio.to_thread.run_sync(_smaller, blob, max_px, limiter=self._shrinking)
+                read = partial(_at_hand, media)
+            if max_px is None:
+                blob = await in_few_threads(_judged, path, media)
+            else:
+                blob = await anyio.to_thread.run_sync(
+                    _smaller, read, path, media, max_px, limiter=self._shrinking
+                )
             if blob.size_bytes > MAX_INLINE_BYTES:
                 raise MediaOversized(MAX_INLINE_BYTES)
         except MediaUnreachable as error:
@@ -104,22 +108,21 @@ class Inliner:
         return blob
 
 
-def _copy(media: Media, path: Path) -> None:
-    """What needs no fetching, because it will be made smaller."""
+def _at_hand(media: Media) -> bytes:
+    """What needs no fetching. It is read when it is to be made smaller, and not copied before."""
     if media.is_local:
         try:
-            content = Path(media.url).read_bytes()
+            return Path(media.url).read_bytes()
         except OSError as error:
             raise MediaUnreachable(f"it cannot be read any more ({error.strerror})") from None
-    else:
-        header, _, payload = media.url.partition(",")
-        content = unquote_to_bytes(payload)
-        if header.lower().endswith(";base64"):
-            try:
-                content = a2b_base64(content)
-            except Base64Error as error:
-                raise MediaMistaken(f"its base64 is broken ({error})") from None
-    path.write_bytes(content)
+    header, _, payload = media.url.partition(",")
+    content = unquote_to_bytes(payload)
+    if not header.lower().endswith(";base64"):
+        return content
+    try:
+        return a2b_base64(content)
+    except Base64Error as error:
+        raise MediaMistaken(f"its base64 is broken ({error})") from None
 
 
 def _judged(path: Path, media: Media) -> Blob:
@@ -127,12 +130,15 @@ def _judged(path: Path, media: Media) -> Blob:
     return Blob(path, len(content), judged_mime(content, media.modality))
 
 
-def _smaller(blob: Blob, max_px: int) -> Blob:
+def _smaller(read: Callable[[], bytes], path: Path, media: Media, max_px: int) -> Blob:
+    content = read()
+    mime = judged_mime(content, media.modality)
     try:
-        made = shrunk(blob.path.read_bytes(), max_px)
+        made = shrunk(content, max_px)
     except UnreadableMedia as error:
         raise MediaMistaken(f"it cannot be made smaller: {error.reason}") from None
     if made is None:
-        return blob
-    blob.path.write_bytes(made.content)
-    return Blob(blob.path, len(made.content), made.mime, made.before_px, made.after_px)
+        path.write_bytes(content)
+        return Blob(path, len(content), mime)
+    path.write_bytes(made.content)
+    return Blob(path, len(made.content), made.mime, made.before_px, made.after_px)

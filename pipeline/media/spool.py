@@ -91,6 +91,7 @@ class Spool:
         self._held_bytes = 0
         self._idle_bytes = 0
         self._line: deque[_Waiter] = deque()
+        self._line_is_gone = anyio.Event()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._numbers = count()
 
@@ -121,6 +122,11 @@ class Spool:
             raise
         return held
 
+    async def no_line(self) -> None:
+        """Wait until nobody waits for room."""
+        while self._line:
+            await self._line_is_gone.wait()
+
     async def _admitted(self, wanted: Sequence[Wanted]) -> tuple[list[_Entry], list[tuple[Wanted, _Entry]]]:
         """Nobody overtakes: what needs much room would else wait for ever."""
         if not self._line and (admitted := self._fitting(wanted)) is not None:
@@ -136,6 +142,9 @@ class Spool:
         finally:
             self._line.remove(me)
             self._rouse()
+            if not self._line:
+                self._line_is_gone.set()
+                self._line_is_gone = anyio.Event()
 
     def _fitting(self, wanted: Sequence[Wanted]) -> tuple[list[_Entry], list[tuple[Wanted, _Entry]]] | None:
         """(an entry for each, those to be made), or None where there is no room now. Alone, anything goes."""

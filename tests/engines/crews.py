@@ -6,6 +6,7 @@ import pickle
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 
 import anyio
 from anyio.abc import TaskGroup
@@ -27,6 +28,7 @@ class Mate:
         self.is_lost = anyio.Event()
         self.exchanges = 0
         self.leases = 0
+        self.rows = 0
         self._tasks = tasks
         self._is_over = False
         tasks.start_soon(self._live)
@@ -57,6 +59,7 @@ class Mate:
         if self.is_lost.is_set():
             raise WorkerLost("killed")
         self.exchanges += 1
+        self.rows += len(pickle.loads(told.rows)) if told.rows else 0
         self.leases += said[0].lease is not None
         return said[0]
 
@@ -72,9 +75,10 @@ class Mate:
 
 @dataclass
 class Crew:
-    """An engine of so many workers in this process."""
+    """An engine of so many workers in this process; each comes so much later than the one before."""
 
     size: int = 2
+    late_s: float = 0.0
     mates: list[Mate] = field(default_factory=list)
 
     @property
@@ -83,8 +87,10 @@ class Crew:
         async def engine(work: Work) -> AsyncIterator[Running]:
             limits = await limits_of(work.plan, work.world)
             async with anyio.create_task_group() as tasks:
+                before = count()
 
                 async def hire(setup: Setup) -> Mate:
+                    await anyio.sleep(self.late_s * next(before))
                     self.mates.append(Mate(setup, tasks))
                     return self.mates[-1]
 

@@ -24,13 +24,16 @@ from pipeline.launch import launch
 from pipeline.plan import EndpointPlan, Plan, Secrets
 from pipeline.run import Summary
 from tests.crash.endpoint import MODEL, CountingEndpoint
+from tests.end_to_end.hosts import seeing
 from tests.end_to_end.nights import KEY, Store, plan_for, write_manifest
 from tests.engines.crews import Crew
-from tests.serving.answers import completion, gateway_error
+from tests.media.contents import picture
+from tests.serving.answers import Answer, completion, gateway_error
 from tests.serving.server import Received, Server
 
 SAME = ["item_id", "row", "status", "text", "error_class", "attempts", "cost", "currency", "duplicate_of"]
 SECRETS = Secrets(api_key=KEY)
+PICTURE = Answer(200, picture("PNG", noise=True), {"Content-Type": "image/png"})
 
 
 def launched(plan: Plan, crew: Crew | None = None, **more: Any) -> Summary:
@@ -172,6 +175,21 @@ def test_a_number_of_slots_is_that_of_all_workers_together(tmp_path: Path):
         plan = planned(tmp_path, server.base_url, ids(120), slots=5)
         assert launched(plan, Crew(3)).state == "done"
     assert 3 <= most[0] <= 5
+
+
+def test_one_that_comes_late_finds_rows_that_the_first_had_no_room_for(tmp_path: Path):
+    """All could be under way at once, and the first is alone for a while: it takes no more than its spool."""
+    with Server(lambda received: PICTURE.after(0.1)) as host, Server(seeing) as endpoint:
+        rows = [
+            {"id": name, "prompt": name, "image_url": f"http://{host.address}/{name}"} for name in ids(160)
+        ]
+        inline: dict[str, Any] = {"media": "inline", "allow_private": True, "image_max_px": 64}
+        plan = planned(tmp_path, endpoint.base_url, rows, slots=400, **inline)
+        crew = Crew(2, late_s=0.3)
+        assert launched(plan, crew).state == "done"
+    assert len(host.received) == len(endpoint.received) == 160
+    assert sum(mate.rows for mate in crew.mates) == 160
+    assert min(mate.rows for mate in crew.mates) >= 30
 
 
 def test_requests_a_minute_are_those_of_all_workers_together(tmp_path: Path):

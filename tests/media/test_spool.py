@@ -99,6 +99,24 @@ async def test_no_more_is_set_aside_than_there_may_be_and_nobody_overtakes(spool
 
 
 @on_virtual_time
+async def test_one_can_wait_until_nobody_waits_for_room(spool: Spool):
+    maker = Maker(size_bytes=40)
+    began_s = anyio.current_time()
+
+    async def hold(key: str) -> None:
+        (await spool.hold(maker.wanted(key))).let_go()
+
+    await spool.no_line()
+    assert anyio.current_time() == began_s
+    async with anyio.create_task_group() as tasks:
+        for key in "abcde":
+            tasks.start_soon(hold, key)
+        await anyio.sleep(0.5)
+        await spool.no_line()
+        assert anyio.current_time() - began_s >= 2  # two at a time, and the last has begun
+
+
+@on_virtual_time
 async def test_once_the_size_is_known_the_others_need_not_wait(spool: Spool):
     maker = Maker(size_bytes=10)
     async with anyio.create_task_group() as tasks:
