@@ -1,6 +1,8 @@
 """One retry policy, in tenacity's terms: which attempts are worth another, after how long, and how often.
 
-Fate is read from the error's class. Waits are exponential with full jitter, unless the endpoint named a time.
+Fate is read from the error's class. Waits are exponential with full jitter, after the time that the endpoint
+named, if it did: the first time it is kept exactly, but whoever came then and was refused again was told what
+many others were, and would use up its attempts among them within a moment.
 Attempts that met an outage do not count, nor does the time it took: the gate makes items wait there. The
 total time is the item's to tell, on the run's clock, so that simulated nights keep the rule.
 """
@@ -80,7 +82,7 @@ def retrying(rules: RetryRules, sleep: Callable[[str, float], Awaitable[None]]) 
     def wait(state: RetryCallState) -> float:
         named_s = _error(state).retry_after_s
         if named_s is not None:
-            return named_s
+            return named_s if state.attempt_number == 1 else named_s + backoff(state)
         case: UnderWay = state.args[0]
         # In an outage it is the gate that waits; all that is needed here is that not all wake at once.
         return uniform(0, rules.first_wait_s) if case.met_outage else backoff(state)

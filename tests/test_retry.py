@@ -143,6 +143,22 @@ async def test_a_named_wait_is_kept_exactly(status: int, headers: dict[str, str]
     assert gaps(times) == [wait_s]
 
 
+@on_virtual_time
+async def test_whoever_comes_when_it_was_told_and_is_refused_again_waits_longer_than_told():
+    """Else five attempts at an endpoint that names 10 ms would be over within a moment."""
+    wire = ScriptedWire(in_turn(lambda: refusal(409, retry_after_ms="10")))
+    here = endpoint(wire, slots=200, retry=RetryRules(max_attempts=5))
+    async with anyio.create_task_group() as tasks:
+        for number in range(200):
+            tasks.start_soon(analyze, item(f"i{number}", number), None, here, Gathered())
+    waits = [gaps(wire.times_of(f"i{number}")) for number in range(200)]
+    assert {round(of_item[0], 6) for of_item in waits} == {0.01}
+    for place, bound in enumerate([2, 4, 8], start=1):
+        nth = [of_item[place] for of_item in waits]
+        assert 0.01 - 1e-6 <= min(nth) < bound * 0.2
+        assert bound * 0.8 < max(nth) <= bound + 0.01 + 1e-6
+
+
 @pytest.mark.parametrize(
     ("error", "tries"),
     [(FetchFailed("no"), 4), (MediaMissing(404), 1), (AddressRefused("h", "10.0.0.1"), 1)],
