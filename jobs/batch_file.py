@@ -10,6 +10,7 @@ import click
 import orjson
 
 from jobs.endpoint_tables import endpoint_plans
+from jobs.wording import counted
 from pipeline.batch_file import MOST_BYTES, MOST_REQUESTS, BatchFile
 from pipeline.plan import EndpointPlan
 
@@ -43,7 +44,9 @@ def tell(file: BatchFile, target: Path, as_json: bool) -> None:
         }
         click.echo(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
         return
-    click.echo(f"{file.requests:,} requests ({file.size_bytes / 1e6:,.1f} MB) → {target}; nothing was sent")
+    click.echo(
+        f"{counted(file.requests, 'request')} ({file.size_bytes / 1e6:,.1f} MB) → {target}; nothing was sent"
+    )
     if file.skipped:
         click.echo(
             f"left out: {file.skipped:,} that an earlier run had answered; --again takes them in", err=True

@@ -14,7 +14,7 @@ from rich.table import Table
 from jobs.options import option, plainly
 from jobs.report_tables import console, plain_table
 from jobs.run import planned, run, signed_manifest
-from jobs.wording import about, lasting
+from jobs.wording import about, counted, lasting
 from pipeline.estimates import keep
 from pipeline.estimating import Band, Estimate, estimate_run
 from pipeline.plan import Plan
@@ -146,7 +146,7 @@ def _rows(told: Estimate) -> str:
         "beyond --limit": told.beyond_limit,
     }
     left = "".join(f", {count:,} {what}" for what, count in others.items() if count)
-    return f"{told.asked:,} of {told.rows:,} rows would be asked{left}"
+    return f"{told.asked:,} of {counted(told.rows, 'row')} would be asked{left}"
 
 
 def _looked(told: Estimate) -> str:

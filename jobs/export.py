@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from jobs.options import Fault, config_option, job_option, option, out_option, plainly
+from jobs.wording import counted
 from pipeline.manifest import open_manifest
 from pipeline.records import EMBEDDED
 from pipeline.store.export import Format, export_answers
@@ -58,7 +59,9 @@ def export(file: Path | None, out: Place, job: str, run_id: str | None, form: Fo
             rows, ok = export_answers(manifest, answers, target, form)
             with target.open("rb") as written:
                 shutil.copyfileobj(written, sys.stdout.buffer)
-    click.echo(f"{rows:,} rows, {ok:,} of them answered ok" + (f" → {file}" if file else ""), err=True)
+    click.echo(
+        f"{counted(rows, 'row')}, {ok:,} of them answered ok" + (f" → {file}" if file else ""), err=True
+    )
     if not ok and run_id is None and run["plan"]["endpoint"] == EMBEDDED:
         click.echo(f"the newest run is a rehearsal; to export it: --run {run['run_id']}", err=True)
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from jobs.wording import amount, lasting, money
+from jobs.wording import amount, counted, lasting, money
 from pipeline.endpoints import LastError, Vitals
 from pipeline.gate import Limit
 from pipeline.plan import Plan
@@ -74,13 +74,14 @@ class Moment:
 
     def line(self) -> str:
         """As a line in a log."""
-        of_all = f" of {self.rows:,}" if self.rows is not None else ""
+        rows = counted(self.ended if self.rows is None else self.rows, "row")
+        of_all = "" if self.rows is None else f"{self.ended:,} of "
         held = f", held by {self.ceiling}" if self.held_by else ""
         skipped = f", {self.skipped:,} skipped" if self.skipped else ""
         throttled = f", {self.throttled:,} 429s" if self.throttled else ""
         eta = f", {lasting(self.eta_s)} left" if self.eta_s is not None else ""
         return (
-            f"{self.ended:,}{of_all} rows: {self.ok:,} ok, {self.failed:,} failed{skipped}; "
+            f"{of_all}{rows}: {self.ok:,} ok, {self.failed:,} failed{skipped}; "
             f"{self.per_s:,.1f}/s{held}{throttled}; {money(self.cost)} spent{eta}"
         )
 

@@ -10,6 +10,7 @@ import orjson
 
 from jobs.days import Ago, Day
 from jobs.options import Fault, config_option, job_option, json_option, option, out_option, plainly
+from jobs.wording import counted
 from pipeline.pruning import Pruned
 from pipeline.pruning import prune as prune_store
 from pipeline.store.places import Place
@@ -55,13 +56,14 @@ def _before(keep: Ago, now: datetime) -> datetime:
 
 def _sentence(pruned: Pruned, dry_run: bool) -> str:
     counts = [
-        (pruned.results, "superseded outcomes"),
-        (pruned.attempts, "attempts"),
-        (pruned.rest, "rows at rest"),
-        (pruned.costs, "token counts of rehearsals"),
-        (pruned.ledgers, "ledgers"),
+        (pruned.results, "superseded outcome", None),
+        (pruned.attempts, "attempt", None),
+        (pruned.rest, "row at rest", "rows at rest"),
+        (pruned.costs, "token count of rehearsals", "token counts of rehearsals"),
+        (pruned.ledgers, "ledger", None),
     ]
-    what = ", ".join(f"{count:,} {name}" for count, name in counts if count) or "nothing"
+    what = ", ".join(counted(count, one, many) for count, one, many in counts if count) or "nothing"
+    older = counted(pruned.runs, "run is older", "runs are older")
     if dry_run:
-        return f"{pruned.runs:,} runs are older; {what} would go; leave out --dry-run to let go of it"
-    return f"{pruned.runs:,} runs are older; {what} went: {pruned.freed_bytes / 1e6:,.1f} MB"
+        return f"{older}; {what} would go; leave out --dry-run to let go of it"
+    return f"{older}; {what} went: {pruned.freed_bytes / 1e6:,.1f} MB"

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from rich.text import Text
 
 from jobs.report_tables import COUNTS, console, dearest_table, last_days, outcome_table, spend_table
-from jobs.wording import about, amount, change, money
+from jobs.wording import about, amount, change, counted, money
 from pipeline.report import (
     Dear,
     Line,
@@ -80,7 +80,7 @@ class View:
         screen = console()
         outcomes = self.outcomes
         rehearsed = "; rehearsals, nothing of this was spent" if self.scope.rehearsals else ""
-        screen.print(f"{named(self.scope)}: {_counted(len(self.runs), 'run')}{_named_days(self)}{rehearsed}")
+        screen.print(f"{named(self.scope)}: {counted(len(self.runs), 'run')}{_named_days(self)}{rehearsed}")
         for facts in self.unfinished:
             screen.print(
                 Text.assemble(("unfinished ", "bold yellow"), _unfinished(self.scope, facts)), soft_wrap=True
@@ -97,7 +97,7 @@ class View:
             screen.print(
                 Text.assemble(
                     ("not seen ", "bold red"),
-                    f"media of {_counted(outcomes.unseen, 'answered item')}: the endpoint dropped them; list "
+                    f"media of {counted(outcomes.unseen, 'answered item')}: the endpoint dropped them; list "
                     "and ask them again with mediabatch reprocess --where seen=no --dry-run",
                 ),
                 soft_wrap=True,
@@ -116,13 +116,13 @@ class View:
         if self.reported is not None:
             screen.print(
                 f"the endpoint itself reports {amount(self.reported.reported)} for "
-                f"{_counted(self.reported.replies, 'reply', 'replies')}; by the price book they cost "
+                f"{counted(self.reported.replies, 'reply', 'replies')}; by the price book they cost "
                 f"{money(self.reported.cost)}",
                 soft_wrap=True,
             )
         for one in self.possibly:
             screen.print(
-                f"possibly billed  {_counted(one.attempts, 'attempt')} of {one.model} broke off once sent, "
+                f"possibly billed  {counted(one.attempts, 'attempt')} of {one.model} broke off once sent, "
                 f"and may have cost {_possible(one)}; not in these costs",
                 soft_wrap=True,
             )
@@ -273,10 +273,6 @@ def scope_words(out: Place, job: str | None) -> str:
     """The options that name a store and a job, where they are not the usual ones."""
     of_out = "" if str(out) == "out" else f" --out {shlex.quote(str(out))}"
     return of_out + ("" if job in (None, "default") else f" --job {shlex.quote(str(job))}")
-
-
-def _counted(count: int, what: str, many: str | None = None) -> str:
-    return f"{count:,} {what if count == 1 else many or what + 's'}"
 
 
 def _about(cost: Mapping[str, Decimal]) -> str:

@@ -20,7 +20,7 @@ from jobs.media import checked_media, media_options
 from jobs.night import evening_of, evening_options, spend
 from jobs.options import Fault, checked_name, config_option, job_option, option, out_option, plainly
 from jobs.spending import spending_options
-from jobs.wording import about
+from jobs.wording import about, counted
 from pipeline.dialects import DIALECTS
 from pipeline.plan import Anew, EndpointPlan, Plan, Secrets, new_run_id, paced, plan_of, timeouts_of
 from pipeline.records import EMBEDDED
@@ -277,7 +277,7 @@ def _counts(chosen: pl.DataFrame, plan: Plan) -> list[tuple[str, str, str, int]]
 
 
 def _dry(chosen: pl.DataFrame, plan: Plan, told: Forecast) -> str:
-    lines = [f"{chosen.height:,} items would go to {plan.endpoint}"]
+    lines = [f"{counted(chosen.height, 'item')} would go to {plan.endpoint}"]
     for end, before, after, count in _counts(chosen, plan):
         models = before if before == after else f"{before} → {after}"
         lines.append(f"  {count:>7,}  {end:<20}  {models}")

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from jobs.options import config_option, json_option, out_option, plainly
 from jobs.report_tables import console
-from jobs.wording import amount, lasting, money, rounded
+from jobs.wording import amount, counted, lasting, money, rounded
 from pipeline.store.places import Place
 from pipeline.watching import Sight, sight, sights
 
@@ -103,7 +103,7 @@ def _show(one: Sight) -> None:
     )
     said.print(f"asks {one.plan.model} at {one.plan.endpoint}", soft_wrap=True)
     said.print(f"about {one.plan.manifest}", soft_wrap=True)
-    of_all = "" if one.rows is None else f" of {one.rows:,} rows"
+    of_all = "" if one.rows is None else f" of {counted(one.rows, 'row')}"
     counts = [f"{one.ok:,} ok", f"{one.failed:,} failed"]
     if one.skipped:
         counts.append(f"{one.skipped:,} skipped")
@@ -119,7 +119,7 @@ def _show(one: Sight) -> None:
     cap = "" if one.plan.budget is None else f" of {one.plan.budget:f}"
     said.print(f"{money(one.cost)}{cap} spent")
     if one.possibly_billed:
-        said.print(f"{one.possibly_billed:,} attempts may have been billed")
+        said.print(f"{counted(one.possibly_billed, 'attempt')} may have been billed")
     if one.tally and one.tally.errors:
         for name, count in one.tally.errors.most_common():
             _, sentence = one.tally.first_errors[name]

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.wording import about, amount, money
+from jobs.wording import about, amount, counted, money
 from pipeline.errors import StoreUnreachable
 from pipeline.plan import Plan
 from pipeline.records import RunState
@@ -148,8 +148,8 @@ def show_summary(summary: Summary, plan: Plan) -> None:
         console.print(_saved(summary, plan))
     if tally.possibly_billed:
         console.print(
-            f"{tally.possibly_billed:,} attempts broke off once sent and may have been billed; they "
-            "are listed in attempts, and not in these costs"
+            f"{counted(tally.possibly_billed, 'attempt')} broke off once sent and may have been billed: "
+            "listed in attempts, and not in these costs"
         )
     if summary.estimate is not None and summary.state == "done":
         console.print(_beside_estimate(summary.estimate, tally), soft_wrap=True)
@@ -193,18 +193,20 @@ def _budget(plan: Plan, tally: Tally) -> str:
 
 
 def _unseen(tally: Tally) -> str:
-    counts = ", ".join(f"{modality} of {count:,} items" for modality, count in tally.unseen.most_common())
+    counts = ", ".join(
+        f"{modality} of {counted(count, 'item')}" for modality, count in tally.unseen.most_common()
+    )
     first = ", ".join(list(tally.unseen_items)[:5])
     return (
-        f"{counts}: they were answered, and usage says that the endpoint never saw this, for instance of "
+        f"{counts}: answered, and usage says that the endpoint never saw this, for instance of "
         f"{first}; ask them elsewhere with mediabatch reprocess --where seen=no"
     )
 
 
 def _saved(summary: Summary, plan: Plan) -> str:
     return (
-        f"{summary.saved.images:,} images were made smaller (--image-max-px {plan.image_max_px}): about "
-        f"{summary.saved.tokens:,} tokens saved, by the token rules"
+        f"{counted(summary.saved.images, 'image was', 'images were')} made smaller "
+        f"(--image-max-px {plan.image_max_px}): about {summary.saved.tokens:,} tokens saved, by token rules"
     )
 
 
@@ -222,8 +224,12 @@ def _outcomes(tally: Tally) -> Table:
     if tally.not_attempted:
         table.add_row("not attempted", f"{tally.not_attempted:,}", "", style="yellow")
     table.add_section()
-    shared = f", {tally.duplicates:,} rows share another's answer" if tally.duplicates else ""
-    table.add_row("all", f"{tally.ended:,}", f"{tally.attempts:,} attempts{shared}")
+    shared = (
+        f", {counted(tally.duplicates, 'row shares', 'rows share')} another's answer"
+        if tally.duplicates
+        else ""
+    )
+    table.add_row("all", f"{tally.ended:,}", f"{counted(tally.attempts, 'attempt')}{shared}")
     return table
 
 

@@ -30,6 +30,11 @@ def change(before: Mapping[str, Decimal], after: Mapping[str, Decimal]) -> str:
     return "" if more in ("+0%", "-0%") else more
 
 
+def counted(count: int, what: str, many: str | None = None) -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{count:,} {what if count == 1 else many or what + 's'}"
+
+
 def about(cost: float) -> str:
     """An estimate, in two significant digits: ``0.00096``, ``12``."""
     return f"{Decimal(f'{cost:.1e}'):f}"

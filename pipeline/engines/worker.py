@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from math import exp
 from typing import Any
 
 import anyio
@@ -46,8 +47,9 @@ from pipeline.tally import Tally
 
 LEAST_ROWS = 16
 """At hand and not begun, at least; no more until it shows how fast they go, for others are to have some."""
-AHEAD = 4
-"""So many times as many as were begun between two exchanges are at hand."""
+AHEAD = 2
+"""So many times as many as were begun of late are at hand."""
+LATELY_S = 0.25
 USUALLY_LATE_S = 0.1
 """Until what was admitted goes; what is more than that shortens the leases."""
 FORGETS = 0.9
@@ -258,7 +260,8 @@ class _Hand:
         self._rows: deque[Asked] = deque()
         self._keys: dict[int, str | None] = {}  # of rows begun and not sorted yet
         self._begun = 0  # since more were asked for
-        self._enough: float = LEAST_ROWS
+        self._lately = 0.0  # begun, and forgotten by and by
+        self._asked_s = 0.0
         self._speak_up = speak_up
         self._is_closed = False
         self._more = anyio.Event()
@@ -277,10 +280,15 @@ class _Hand:
     def wants_more(self) -> bool:
         return self._begun > 0 and len(self._rows) < self._enough / 2
 
+    @property
+    def _enough(self) -> float:
+        return max(LEAST_ROWS, AHEAD * (self._lately + self._begun))
+
     def room(self) -> int:
         """How many more it could take."""
-        self._enough = max(LEAST_ROWS, AHEAD * self._begun, FORGETS * self._enough)
-        self._begun = 0
+        now_s = anyio.current_time()
+        forgets = exp((self._asked_s - now_s) / LATELY_S)
+        self._lately, self._begun, self._asked_s = self._lately * forgets + self._begun, 0, now_s
         return max(0, int(self._enough) - len(self._rows))
 
     async def next(self) -> Item | BadRow | None:

@@ -54,7 +54,7 @@ def test_the_summary_the_report_and_reprocess_tell_which_items_were_not_seen(man
     with Server(dropping("video")) as server:
         ran = run_command("run", manifest, "--base-url", server.base_url, cwd=here)
     assert ran.code == 0, ran.stderr
-    assert ran.stdout.startswith("not seen video of 20 items: they were answered, and usage says that the ")
+    assert ran.stdout.startswith("not seen video of 20 items: answered, and usage says that the endpoint ")
     assert "ask them elsewhere with mediabatch reprocess --where seen=no" in ran.stdout
     results = Store(here / "out").results
     seen = {

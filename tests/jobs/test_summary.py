@@ -100,7 +100,7 @@ def test_tables_tell_outcomes_and_tokens_with_exact_costs(capsys):
     assert "output text fresh 460 USD 0.00069" in lines
     assert "all 478 USD 0.0006945" in lines
     assert "run r1, done in 83.2 s, job default" in lines
-    assert any(line.startswith("1 attempts broke off once sent and may have been billed") for line in lines)
+    assert any(line.startswith("1 attempt broke off once sent and may have been billed") for line in lines)
     assert lines[-1].startswith("next: ")
 
 
