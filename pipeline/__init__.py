@@ -17,7 +17,7 @@ crashes and mornings after.
                    delivery.py (what stands in a body for each), splicing.py (files into bodies, as those are
                    sent); inlining.py (media that go inline, in files): downloading.py, buckets.py,
                    judging.py, shrinking.py, spool.py; reach.py (`auto`); guarding.py (which addresses
-                   may be asked), fetching.py (first bytes)
+                   may be asked), visiting.py (how they are), fetching.py (first bytes)
     buckets.py     objects in buckets, and what their errors mean
     keys.py        the request key; keytable.py tells millions of them apart in a few bytes each
     dialects/      one file a dialect: render, parse, classify; usage → exclusive token counts

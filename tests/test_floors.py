@@ -22,6 +22,7 @@ FLOORS: list[set[str]] = [
         "pipeline.wire",
         "pipeline.media.guarding",
     },
+    {"pipeline.media.visiting"},
     {
         *("pipeline.keys", "pipeline.dialects", "pipeline.pricing", "pipeline.manifest"),
         *("pipeline.media.probing", "pipeline.media.downloading", "pipeline.media.spool"),

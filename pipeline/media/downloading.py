@@ -1,38 +1,29 @@
 """Whole media from an address into a file, streamed.
 
-Owns the limits of a download: redirects, bytes, time, encodings; what a host answers leaves here as one of
-our errors. Refuses to judge the bytes: that is `judging`'s. What may be contacted at all, `guarding` says.
+Owns the limits of a download: bytes, time, encodings; what a host answers leaves here as one of our errors.
+Refuses to judge the bytes: that is `judging`'s. How a host is asked, `visiting` knows.
 """
 
 from __future__ import annotations
 
-import socket
-import ssl
 import zlib
-from base64 import b64encode
 from collections.abc import AsyncIterable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import unquote
 
 import anyio
-import httpcore
-import httpx
 
 from pipeline.errors import FetchFailed, MediaMissing, MediaMistaken, MediaOversized, MediaUnreachable
 from pipeline.media.guarding import Window
+from pipeline.media.visiting import Visitor
 from pipeline.off_loop import in_few_threads
 
-MOST_REDIRECTS: Final = 5
 MOST_CONNECTIONS: Final = 64
-RECEIVE_BUFFER_BYTES: Final = 256 * 1024
-"""Else what has arrived is read at once, however much that is: megabytes a connection (measured)."""
 WRITTEN_AT_ONCE_BYTES: Final = 256 * 1024
 _PASSING: Final = frozenset({408, 425, 429})
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _LONGEST_NAMED_WAIT_S: Final = 120.0
 
 OnSize = Callable[[int], None]
@@ -53,21 +44,14 @@ class Downloader:
     def __init__(
         self, window: Window, *, patience: Patience = Patience(), ca_file: Path | None = None
     ) -> None:
-        trusted = ssl.create_default_context()
-        if ca_file is not None:
-            trusted.load_verify_locations(ca_file)
-        self._patience = patience
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trusted,
-            max_connections=MOST_CONNECTIONS,
-            keepalive_expiry=15.0,
-            network_backend=window,
-            socket_options=[(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)],
+        self._total_s = patience.total_s
+        self._visitor = Visitor(
+            window, most_connections=MOST_CONNECTIONS, silence_s=patience.connect_s, ca_file=ca_file
         )
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._pool)
+        await self._stack.enter_async_context(self._visitor)
         return self
 
     async def __aexit__(
@@ -82,55 +66,13 @@ class Downloader:
             MediaUnreachable: which of them says why; the file holds as much as came.
         """
         try:
-            with anyio.fail_after(self._patience.total_s):
-                return await self._follow(url, into, most_bytes, on_size)
+            with anyio.fail_after(self._total_s):
+                async with self._visitor.visit(url, {}) as found:
+                    if found.status != 200:
+                        raise _refusal(found.status, found.told)
+                    return await _store(found.chunks, found.told, into, most_bytes, on_size)
         except TimeoutError:
-            raise FetchFailed(f"it did not arrive within {self._patience.total_s:g} s") from None
-        except httpcore.TimeoutException:
-            raise FetchFailed(f"its host was silent for {self._patience.connect_s:g} s") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise FetchFailed(str(error) or type(error).__name__) from None
-
-    async def _follow(self, url: str, into: Path, most_bytes: int, on_size: OnSize) -> int:
-        here = _address(url)
-        headers = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "mediabatch"}
-        if here.userinfo:
-            user = unquote(here.userinfo.decode("ascii"))
-            headers["Authorization"] = f"Basic {b64encode(user.encode()).decode()}"
-        silence = self._patience.connect_s
-        extensions = {"timeout": {"connect": silence, "read": silence, "write": silence, "pool": None}}
-        for _ in range(MOST_REDIRECTS + 1):
-            target = httpcore.URL(
-                scheme=here.raw_scheme, host=here.raw_host, port=here.port, target=here.raw_path
-            )
-            headers["Host"] = here.netloc.decode("ascii")
-            request = self._pool.stream("GET", target, headers=list(headers.items()), extensions=extensions)
-            async with request as response:
-                told = {
-                    name.decode("latin-1").lower(): value.decode("latin-1")
-                    for name, value in response.headers
-                }
-                if response.status in _REDIRECTS and "location" in told:
-                    there = _address(told["location"], here)
-                    if there.host != here.host:
-                        headers.pop("Authorization", None)
-                    here = there
-                    continue
-                if response.status != 200:
-                    raise _refusal(response.status, told)
-                return await _store(response.aiter_stream(), told, into, most_bytes, on_size)
-        raise MediaMissing(response.status)
-
-
-def _address(url: str, base: httpx.URL | None = None) -> httpx.URL:
-    """Normalised as a browser would; relative to ``base``."""
-    try:
-        found = httpx.URL(url) if base is None else base.join(url)
-    except (httpx.InvalidURL, ValueError):
-        found = None
-    if found is None or found.scheme not in ("http", "https") or not found.host:
-        raise MediaMistaken("it leads to something that is no http(s) address")
-    return found
+            raise FetchFailed(f"it did not arrive within {self._total_s:g} s") from None
 
 
 def _refusal(status: int, told: Mapping[str, str]) -> MediaUnreachable:

@@ -1,29 +1,27 @@
 """The first bytes of a medium at an address, and its last: enough to see how large or how long it is.
 
-Owns how much is read and how long that may take; `guarding` says what may be contacted.
+Owns how much is read and how long that may take; how a host is asked, `visiting` knows.
 """
 
 from __future__ import annotations
 
 import re
-import ssl
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
-from urllib.parse import urljoin, urlsplit
 
 import anyio
-import httpcore
 
-from pipeline.media.guarding import MediaUnreachable, Resolve, Window, resolve
+from pipeline.errors import MediaMissing, MediaUnreachable
+from pipeline.media.guarding import Resolve, Window, resolve
+from pipeline.media.visiting import Visitor
 
 HEAD_BYTES = 128 * 1024
 TAIL_BYTES = 512 * 1024
 MOST_BYTES = 64 * 1024 * 1024
 """Of larger media the end is not looked at: no gateway takes them."""
 MOST_CONNECTIONS = 32
-MOST_REDIRECTS = 5
 _RANGE = re.compile(r"bytes \d+-\d+/(\d+)")
 
 
@@ -50,15 +48,12 @@ class Looker:
         self, *, allow_private: bool = False, timeout_s: float = 15.0, resolve: Resolve = resolve
     ) -> None:
         self._timeout_s = timeout_s
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=ssl.create_default_context(),
-            max_connections=MOST_CONNECTIONS,
-            network_backend=Window(allow_private=allow_private, resolve=resolve),
-        )
+        window = Window(allow_private=allow_private, resolve=resolve)
+        self._visitor = Visitor(window, most_connections=MOST_CONNECTIONS, silence_s=timeout_s)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._pool)
+        await self._stack.enter_async_context(self._visitor)
         return self
 
     async def __aexit__(
@@ -83,37 +78,21 @@ class Looker:
                 return Glimpse(head.content, tail, head.size_bytes)
         except TimeoutError:
             raise MediaUnreachable(f"it did not answer within {self._timeout_s:g} s") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
-            raise MediaUnreachable(str(error) or type(error).__name__) from None
 
     async def _part(self, url: str, first: int, most: int) -> _Part:
-        for _ in range(MOST_REDIRECTS + 1):
-            if urlsplit(url).scheme not in ("http", "https"):
-                raise MediaUnreachable("it leads to what is no http(s) address")
-            headers = {
-                "Host": urlsplit(url).netloc.rpartition("@")[2],
-                "Range": f"bytes={first}-{first + most - 1}",
-                "Accept-Encoding": "identity",
-                "User-Agent": "mediabatch",
-            }
-            async with self._pool.stream("GET", url, headers=list(headers.items())) as response:
-                told = {name.decode().lower(): value.decode("latin-1") for name, value in response.headers}
-                if response.status in (301, 302, 303, 307, 308) and "location" in told:
-                    url = urljoin(url, told["location"])
-                    continue
-                if response.status not in (200, 206):
-                    raise MediaUnreachable(f"its host answers {response.status}")
-                content = bytearray()
-                async for chunk in response.aiter_stream():
-                    content += chunk
-                    if len(content) >= most:
-                        break
-                is_part = response.status == 206
-                ranged = _RANGE.fullmatch(told.get("content-range", ""))
-                length = told.get("content-length", "")
-                size = int(ranged[1]) if ranged else int(length) if length.isdigit() and not is_part else None
-                return _Part(bytes(content[:most]), size, url, is_part)
-        raise MediaUnreachable("it leads from one address to the next")
+        async with self._visitor.visit(url, {"Range": f"bytes={first}-{first + most - 1}"}) as found:
+            if found.status not in (200, 206):
+                raise MediaMissing(found.status)
+            content = bytearray()
+            async for chunk in found.chunks:
+                content += chunk
+                if len(content) >= most:
+                    break
+            is_part = found.status == 206
+            ranged = _RANGE.fullmatch(found.told.get("content-range", ""))
+            length = found.told.get("content-length", "")
+            size = int(ranged[1]) if ranged else int(length) if length.isdigit() and not is_part else None
+            return _Part(bytes(content[:most]), size, found.url, is_part)
 
 
 @dataclass(frozen=True, slots=True)
