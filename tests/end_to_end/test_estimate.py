@@ -216,7 +216,7 @@ def test_of_a_manifest_with_nothing_to_ask_nothing_is_foretold(tmp_path: Path) -
         manifest.write_text("id,prompt\n" + rows)
         done = estimate(manifest, *REMOTE[:2], "--out", tmp_path / "out")
         assert done.code == 0, done.stderr
-        assert done.stdout.startswith(f"0 of {len(rows) // 3} rows would be asked")
+        assert done.stdout.startswith(f"0 of {counted(len(rows) // 3, 'row')} would be asked")
 
 
 def test_what_was_answered_before_is_not_foretold_again(tmp_path: Path, serve: Callable[..., Server]) -> None:
